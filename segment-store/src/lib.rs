@@ -1,0 +1,5 @@
+//! Append-only segment files for one group's log: prewritten, checksummed in a chain, read through a map.
+//!
+//! This crate knows files and frames. It knows nothing of consensus, of records inside a payload, of the network, of time.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,0 +1,1 @@
+//! Group 0: topics, partitions, nodes, producer ids.

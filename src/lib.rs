@@ -1,0 +1,13 @@
+//! Plimsoll: a replicated, persistent message log. An ack means fsynced on a majority.
+//!
+//! The map of the rooms; `docs/ARCHITECTURE.md` walks through them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod client;
+pub mod config;
+pub mod controller;
+pub mod raft;
+pub mod replica;
+pub mod server;
+pub mod wire;

@@ -1,0 +1,5 @@
+//! The `plimsoll` binary: parses the command line and hands over to `cli`.
+
+mod cli;
+
+fn main() {}

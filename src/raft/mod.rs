@@ -1,0 +1,1 @@
+//! The consensus core. Pure: no clock, no randomness of its own, no IO.

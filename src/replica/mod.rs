@@ -1,0 +1,1 @@
+//! One group on one node.

@@ -1,0 +1,1 @@
+//! A node: accept, route, produce, fetch, peer, admin, metrics.
