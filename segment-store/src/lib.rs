@@ -3,3 +3,9 @@
 //! This crate knows files and frames. It knows nothing of consensus, of records inside a payload, of the network, of time.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod fault;
+pub mod fs;
+mod map;
+
+pub use fault::Fault;

@@ -1,0 +1,209 @@
+//! `RealFs`: the machine's disk. Owns the system calls for files; on the write path of every walk that needs durability.
+//!
+//! Must not know what the files hold. Interrupted and short writes are carried on here, so nobody above ever sees one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use super::{Fs, FsFile, Lock, MapRead};
+use crate::map::FileMap;
+
+/// Zeros are written in pieces of this many bytes when a file is created.
+const ZERO_BYTES: usize = 1 << 20;
+
+/// Linux takes at most this many buffers in one `pwritev`.
+const BUFFERS_MAX: usize = 1024;
+
+static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+
+/// The machine's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealFs;
+
+impl Fs for RealFs {
+    fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn FsFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        if let Err(error) = write_zeros(&file, len) {
+            // A half-written file would hold the room that is short; if it cannot be removed, the write's error still says more.
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
+        Ok(Arc::new(RealFile { file, len }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        RealFile::open(OpenOptions::new().read(true).write(true), path)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        RealFile::open(OpenOptions::new().read(true), path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            // A name that is not UTF-8 is none of ours; shown in replacement, it matches no pattern of ours either.
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Ok(rustix::fs::fsync(File::open(dir)?)?)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        // flock, not fcntl: it belongs to this open file, so a second opening in the same process is refused too.
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Lock::new(file))
+    }
+}
+
+/// An open file of the machine's.
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    len: u64,
+}
+
+impl RealFile {
+    fn open(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        let file = options.open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        let len = metadata.len();
+        Ok(Arc::new(RealFile { file, len }))
+    }
+}
+
+impl FsFile for RealFile {
+    fn write_vectored_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        check_inside(buffers, position, self.len)?;
+        write_all(buffers, position, |buffers, position| {
+            Ok(rustix::io::pwritev(&self.file, buffers, position)?)
+        })
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, position)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.file)?)
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn map(&self) -> io::Result<Arc<dyn MapRead>> {
+        Ok(Arc::new(FileMap::new(&self.file)?))
+    }
+}
+
+/// Refuses a write that would make the file longer: rule 1 of [`super`].
+pub(super) fn check_inside(buffers: &[IoSlice<'_>], position: u64, len: u64) -> io::Result<()> {
+    let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+    match position.checked_add(bytes) {
+        Some(end) if end <= len => Ok(()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{bytes} bytes at {position} pass the end of a file of {len}"),
+        )),
+    }
+}
+
+fn write_zeros(file: &File, len: u64) -> io::Result<()> {
+    let mut position = 0;
+    while position < len {
+        let piece = (len - position).min(ZERO_BYTES as u64);
+        let zeros = &ZEROS[..usize::try_from(piece).expect("at most ZERO_BYTES")];
+        write_all(&[IoSlice::new(zeros)], position, |buffers, position| {
+            Ok(rustix::io::pwritev(file, buffers, position)?)
+        })?;
+        position += piece;
+    }
+    Ok(())
+}
+
+/// Calls `write` until every buffer is written, going on after a short write or an interruption.
+fn write_all(
+    buffers: &[IoSlice<'_>],
+    mut position: u64,
+    mut write: impl FnMut(&[IoSlice<'_>], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    for group in buffers.chunks(BUFFERS_MAX) {
+        let mut left: usize = group.iter().map(|buffer| buffer.len()).sum();
+        // Copied only after a short write: the usual case is one call, with the caller's own buffers.
+        let mut rest: Option<Vec<IoSlice<'_>>> = None;
+        while left > 0 {
+            match write(rest.as_deref().unwrap_or(group), position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    position += written as u64;
+                    left -= written;
+                    if left > 0 {
+                        rest = Some(skip(rest.as_deref().unwrap_or(group), written));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `buffers` without their first `written` bytes.
+fn skip<'a>(buffers: &[IoSlice<'a>], written: usize) -> Vec<IoSlice<'a>> {
+    let mut rest = buffers.to_vec();
+    let mut slices = rest.as_mut_slice();
+    IoSlice::advance_slices(&mut slices, written);
+    slices.to_vec()
+}

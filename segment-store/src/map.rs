@@ -1,0 +1,93 @@
+//! The map of a file: the only `unsafe` of the whole workspace. Owns one mapping and the slices that keep it alive.
+//!
+//! On the fetch walk: a run of frames leaves for the network as [`Bytes`] that point into the page cache. Must not know:
+//! frames, who reads, how files are written.
+//!
+//! # What makes it sound
+//! Rust asks of a `&[u8]` that its bytes stay mapped and do not change while it lives.
+//!
+//! *Mapped:* the slice owns an [`Arc`] of the mapping. The file keeps its length for life ([`crate::fs`], rule 1: `Fs` has no
+//! operation that truncates) and is retired by unlinking, which leaves mapped pages alone. That nobody else truncates the
+//! files is what the directory lock ([`crate::data_dir`]) stands for; a program that ignores it gives SIGBUS, a stop, not a
+//! wrong read.
+//!
+//! *Unchanging:* a reference is made only over the range asked for, never over the whole map, because the rest of a tail
+//! segment is still to be written. The caller of `slice` promises that the range was written before and is never written
+//! again while the slice lives ([`crate::fs::MapRead`]). A log's reader keeps it: it slices below the published end of the
+//! segment, loaded with Acquire; the writer stores that end with Release after `pwritev` returned; frames are never
+//! edited, truncation goes on in a fresh file and recycling takes only files that no map is left of.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::fs::MapRead;
+
+/// A read-only, shared map of a whole file.
+#[derive(Debug)]
+pub(crate) struct FileMap {
+    map: MmapRaw,
+}
+
+impl FileMap {
+    /// Maps the whole of `file`, which is at least a byte long.
+    pub(crate) fn new(file: &File) -> io::Result<FileMap> {
+        let map = MmapOptions::new().map_raw_read_only(file)?;
+        Ok(FileMap { map })
+    }
+}
+
+impl MapRead for FileMap {
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    fn slice(self: Arc<Self>, range: Range<usize>) -> Bytes {
+        assert!(
+            range.start <= range.end && range.end <= self.map.len(),
+            "slice {range:?} of a map of {} bytes",
+            self.map.len()
+        );
+        if range.is_empty() {
+            return Bytes::new();
+        }
+        Bytes::from_owner(MappedRange { map: self, range })
+    }
+
+    fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        if range.start > range.end || range.end > self.map.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("populate {range:?} of a map of {} bytes", self.map.len()),
+            ));
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.map
+            .advise_range(Advice::PopulateRead, range.start, range.len())
+    }
+}
+
+/// A range of a map that was written and stays as it is; checked to lie inside the map when made.
+struct MappedRange {
+    map: Arc<FileMap>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for MappedRange {
+    fn as_ref(&self) -> &[u8] {
+        let base = self.map.map.as_ptr();
+        // SAFETY: `slice`, the only maker of this type, checked that the range lies inside the map, so pointer and length
+        // stay within one mapping, which `self.map` keeps mapped for as long as the reference lives; it is far below
+        // `isize::MAX`, being a mapping. That its bytes neither change nor vanish is promised by the caller of `slice` and
+        // by the files' fixed length (module documentation: who guarantees it, and where).
+        unsafe { std::slice::from_raw_parts(base.add(self.range.start), self.range.len()) }
+    }
+}
