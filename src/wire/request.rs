@@ -1,0 +1,112 @@
+//! What a client asks of a node.
+//!
+//! Owns the requests and their caps. Walks: produce, fetch, administration. A stream carries requests of one use: produces,
+//! or one fetch, or one control request after another.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::head::{at_most, kind, open, seal, text};
+use super::{REQUEST_HEAD_BYTES_MAX, WireError};
+
+/// Most topics named in one metadata request.
+pub const METADATA_TOPICS_MAX: usize = 4096;
+
+/// One request. `Produce` may be pipelined on its stream and is answered by correlation; the others are answered in the
+/// order they were sent, and an [`Error`](super::Reply::Error) to them has correlation 0.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub enum Request {
+    /// Append the batch in the body: exactly one unstamped frame of kind records.
+    Produce {
+        /// Given back with the answer.
+        correlation: u64,
+        /// The partition's group.
+        group: u64,
+    },
+    /// Send committed frames from a place on, one reply after another.
+    Fetch {
+        /// The partition's group.
+        group: u64,
+        /// Where to start.
+        from: FetchFrom,
+        /// Most bytes in one reply's body; at least one frame is sent in any case.
+        max_bytes: u32,
+        /// Whether to wait at the high watermark for more, for ever.
+        follow: bool,
+    },
+    /// Who leads what.
+    Metadata {
+        /// The topics asked for; `None` for all. Topics that do not exist are left out of the answer.
+        topics: Option<Vec<String>>,
+    },
+    /// Make a topic.
+    CreateTopic {
+        /// Its name; see [`topic_name`](super::topic_name).
+        name: String,
+        /// Number of partitions, at least 1.
+        partitions: u32,
+        /// Replicas of each; 0 for the cluster's default.
+        replicas: u32,
+    },
+    /// Delete a topic with all its records.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// A producer id that nobody else has or ever had.
+    ProducerId,
+    /// Everything `plimsoll cluster status` shows.
+    ClusterStatus,
+    /// How far the log is, linearizable.
+    EndOffset {
+        /// The partition's group.
+        group: u64,
+    },
+    /// Hand leadership of a group to another of its voters.
+    TransferLeader {
+        /// The group.
+        group: u64,
+        /// The node that should lead.
+        to: u64,
+    },
+}
+
+/// Where a fetch starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub enum FetchFrom {
+    /// At this offset, between log_start and high_watermark, both inclusive.
+    Offset(u64),
+    /// At log_start.
+    Start,
+    /// At the high watermark: only what comes from now on.
+    End,
+    /// At the first frame that holds a record of this time (milliseconds since 1970) or later.
+    Time(u64),
+}
+
+/// Kind byte and head of a request.
+pub fn encode_request(request: &Request) -> (u8, Vec<u8>) {
+    (kind::REQUEST, seal(request))
+}
+
+/// Reads a request back, with all caps checked before anything is copied.
+///
+/// # Errors
+/// [`WireError`] for another kind or version, a head or part over its cap, or an archive that does not validate.
+pub fn decode_request(kind: u8, head: &[u8]) -> Result<Request, WireError> {
+    open::<Request>(kind, self::kind::REQUEST, head, REQUEST_HEAD_BYTES_MAX, |request| match request {
+        ArchivedRequest::Metadata { topics } => {
+            let Some(topics) = topics.as_ref() else { return Ok(()) };
+            at_most("list of topics", topics.len(), METADATA_TOPICS_MAX)?;
+            topics.iter().try_for_each(|name| text("topic name", name))
+        }
+        ArchivedRequest::CreateTopic { name, .. } | ArchivedRequest::DeleteTopic { name } => text("topic name", name),
+        ArchivedRequest::Produce { .. }
+        | ArchivedRequest::Fetch { .. }
+        | ArchivedRequest::ProducerId
+        | ArchivedRequest::ClusterStatus
+        | ArchivedRequest::EndOffset { .. }
+        | ArchivedRequest::TransferLeader { .. } => Ok(()),
+    })
+}
