@@ -83,7 +83,10 @@ fn environment_overrides_the_file_and_the_flag_overrides_both() {
     ];
     let config = load_with(NODE, &environment, &[]).unwrap();
     assert_eq!(config.raft.heartbeat_ms, 20);
-    assert_eq!(config.node.listen, "0.0.0.0:9000".parse().unwrap());
+    assert_eq!(
+        config.node.listen,
+        "0.0.0.0:9000".parse::<std::net::SocketAddr>().unwrap()
+    );
     let config = load_with(NODE, &environment, &["raft.heartbeat_ms=30"]).unwrap();
     assert_eq!(config.raft.heartbeat_ms, 30);
 }

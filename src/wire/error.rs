@@ -15,7 +15,9 @@ pub enum WireError {
         kind: u8,
     },
     /// The head is of a version this build does not speak.
-    #[error("message version {version} is not spoken here, only version 1 is: upgrade the older side")]
+    #[error(
+        "message version {version} is not spoken here, only version 1 is: upgrade the older side"
+    )]
     Version {
         /// The byte as received.
         version: u8,
@@ -148,7 +150,7 @@ pub enum PushError {
 
 /// What a node answers instead of what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 #[non_exhaustive]
 pub enum ApiError {
     /// Another replica leads the group, or none does that this node knows of.
@@ -173,7 +175,9 @@ pub enum ApiError {
         reason: String,
     },
     /// The offset is not in the log.
-    #[error("offset is out of range: the log holds {log_start} up to, not including, {high_watermark}")]
+    #[error(
+        "offset is out of range: the log holds {log_start} up to, not including, {high_watermark}"
+    )]
     OffsetOutOfRange {
         /// First offset kept, inclusive.
         log_start: u64,
@@ -266,7 +270,9 @@ impl From<BatchError> for ApiError {
     fn from(error: BatchError) -> Self {
         match error {
             BatchError::TooLarge { max, .. } => Self::BatchTooLarge { max: max as u64 },
-            other => Self::CorruptBatch { reason: other.to_string() },
+            other => Self::CorruptBatch {
+                reason: other.to_string(),
+            },
         }
     }
 }
@@ -275,7 +281,9 @@ impl From<WireError> for ApiError {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Version { version } => Self::Unsupported { version },
-            other => Self::InvalidRequest { reason: other.to_string() },
+            other => Self::InvalidRequest {
+                reason: other.to_string(),
+            },
         }
     }
 }

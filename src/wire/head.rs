@@ -49,24 +49,32 @@ where
         return Err(WireError::UnknownKind { kind });
     }
     if head.len() > bytes_max {
-        return Err(WireError::TooLong { what: "head", len: head.len(), max: bytes_max });
+        return Err(WireError::TooLong {
+            what: "head",
+            len: head.len(),
+            max: bytes_max,
+        });
     }
     let (&version, archive) = head.split_first().ok_or(WireError::Malformed)?;
     if version != WIRE_VERSION {
         return Err(WireError::Version { version });
     }
-    let archived = rkyv::access::<T::Archived, rancor::Failure>(archive).map_err(|_| WireError::Malformed)?;
+    let archived =
+        rkyv::access::<T::Archived, rancor::Failure>(archive).map_err(|_| WireError::Malformed)?;
     caps(archived)?;
     rkyv::deserialize::<T, rancor::Failure>(archived).map_err(|_| WireError::Malformed)
 }
 
 /// Refuses a list or string longer than `max`.
 pub(super) fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), WireError> {
-    if len > max { Err(WireError::TooLong { what, len, max }) } else { Ok(()) }
+    if len > max {
+        Err(WireError::TooLong { what, len, max })
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses a string longer than [`TEXT_BYTES_MAX`].
 pub(super) fn text(what: &'static str, text: &str) -> Result<(), WireError> {
     at_most(what, text.len(), TEXT_BYTES_MAX)
 }
-

@@ -7,19 +7,17 @@
 //! Every head is one version byte followed by an rkyv archive (little-endian, unaligned), accessed with checks. A head
 //! longer than its cap is refused unread; a list or string inside it is measured against its cap before it is copied out.
 
-pub mod batch;
-pub mod error;
+mod error;
 mod head;
-pub mod reply;
-pub mod request;
+mod reply;
+mod request;
 pub mod topic_name;
 
-pub use batch::{BatchBuilder, BatchCaps, BatchHead, BatchReader, Codec, ProducerStamp, RecordRef, check_batch, peek_head};
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use head::kind;
 pub use reply::{
-    ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, PartitionInfo, ReplicaRole, ReplicaStatus, Reply, TopicInfo,
-    decode_reply, encode_reply,
+    ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, PartitionInfo, ReplicaRole,
+    ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
 };
 pub use request::{FetchFrom, Request, decode_request, encode_request};
 

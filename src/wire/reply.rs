@@ -9,15 +9,15 @@ use super::head::{at_most, kind, open, seal, text};
 use super::{ApiError, REPLY_HEAD_BYTES_MAX, WireError};
 
 /// Most nodes in one reply.
-pub const NODES_MAX: usize = 1024;
+pub(super) const NODES_MAX: usize = 1024;
 /// Most topics, partitions of a topic, or groups in one reply.
-pub const GROUPS_MAX: usize = 100_000;
+pub(super) const GROUPS_MAX: usize = 100_000;
 /// Most replicas of one group.
-pub const REPLICAS_MAX: usize = 64;
+pub(super) const REPLICAS_MAX: usize = 64;
 
 /// One reply; which request it answers follows from its stream and order, or from its correlation.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum Reply {
     /// The batch is committed: fsynced on a majority.
     Produced {
@@ -72,7 +72,7 @@ pub enum Reply {
 
 /// Nodes, topics and who leads each partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct Metadata {
     /// Name of the cluster.
     pub cluster: String,
@@ -86,7 +86,7 @@ pub struct Metadata {
 
 /// A node and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct NodeInfo {
     /// Its number, from 1.
     pub id: u64,
@@ -96,7 +96,7 @@ pub struct NodeInfo {
 
 /// A topic and its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct TopicInfo {
     /// Its name.
     pub name: String,
@@ -108,7 +108,7 @@ pub struct TopicInfo {
 
 /// A partition, its group and who holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct PartitionInfo {
     /// Number within the topic, from 0.
     pub partition: u32,
@@ -122,7 +122,7 @@ pub struct PartitionInfo {
 
 /// Every node and every group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct ClusterStatus {
     /// Name of the cluster.
     pub cluster: String,
@@ -134,7 +134,7 @@ pub struct ClusterStatus {
 
 /// Whether a node can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct NodeStatus {
     /// Its number.
     pub id: u64,
@@ -146,7 +146,7 @@ pub struct NodeStatus {
 
 /// A group as its leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct GroupStatus {
     /// Its number.
     pub group: u64,
@@ -170,7 +170,7 @@ pub struct GroupStatus {
 
 /// One replica of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct ReplicaStatus {
     /// The node that holds it.
     pub node: u64,
@@ -184,7 +184,7 @@ pub struct ReplicaStatus {
 
 /// What a replica is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum ReplicaRole {
     /// Leads the group.
     Leader,
@@ -221,29 +221,41 @@ pub fn encode_reply(reply: &Reply) -> (u8, Vec<u8>) {
 /// # Errors
 /// [`WireError`] for another kind or version, a head or part over its cap, or an archive that does not validate.
 pub fn decode_reply(kind: u8, head: &[u8]) -> Result<Reply, WireError> {
-    open::<Reply>(kind, self::kind::REPLY, head, REPLY_HEAD_BYTES_MAX, |reply| match reply {
-        ArchivedReply::Metadata(metadata) => check_metadata(metadata),
-        ArchivedReply::ClusterStatus(status) => check_status(status),
-        ArchivedReply::Error { error, .. } => check_error(error),
-        ArchivedReply::Produced { .. }
-        | ArchivedReply::Fetched { .. }
-        | ArchivedReply::TopicCreated
-        | ArchivedReply::TopicDeleted
-        | ArchivedReply::ProducerId { .. }
-        | ArchivedReply::EndOffset { .. }
-        | ArchivedReply::Transferred => Ok(()),
-    })
+    open::<Reply>(
+        kind,
+        self::kind::REPLY,
+        head,
+        REPLY_HEAD_BYTES_MAX,
+        |reply| match reply {
+            ArchivedReply::Metadata(metadata) => check_metadata(metadata),
+            ArchivedReply::ClusterStatus(status) => check_status(status),
+            ArchivedReply::Error { error, .. } => check_error(error),
+            ArchivedReply::Produced { .. }
+            | ArchivedReply::Fetched { .. }
+            | ArchivedReply::TopicCreated
+            | ArchivedReply::TopicDeleted
+            | ArchivedReply::ProducerId { .. }
+            | ArchivedReply::EndOffset { .. }
+            | ArchivedReply::Transferred => Ok(()),
+        },
+    )
 }
 
 fn check_metadata(metadata: &ArchivedMetadata) -> Result<(), WireError> {
     text("cluster name", &metadata.cluster)?;
     at_most("list of nodes", metadata.nodes.len(), NODES_MAX)?;
     at_most("list of topics", metadata.topics.len(), GROUPS_MAX)?;
-    metadata.nodes.iter().try_for_each(|node| text("address", &node.address))?;
+    metadata
+        .nodes
+        .iter()
+        .try_for_each(|node| text("address", &node.address))?;
     for topic in metadata.topics.iter() {
         text("topic name", &topic.name)?;
         at_most("list of partitions", topic.partitions.len(), GROUPS_MAX)?;
-        topic.partitions.iter().try_for_each(|p| at_most("list of replicas", p.replicas.len(), REPLICAS_MAX))?;
+        topic
+            .partitions
+            .iter()
+            .try_for_each(|p| at_most("list of replicas", p.replicas.len(), REPLICAS_MAX))?;
     }
     Ok(())
 }
@@ -252,7 +264,10 @@ fn check_status(status: &ArchivedClusterStatus) -> Result<(), WireError> {
     text("cluster name", &status.cluster)?;
     at_most("list of nodes", status.nodes.len(), NODES_MAX)?;
     at_most("list of groups", status.groups.len(), GROUPS_MAX)?;
-    status.nodes.iter().try_for_each(|node| text("address", &node.address))?;
+    status
+        .nodes
+        .iter()
+        .try_for_each(|node| text("address", &node.address))?;
     for group in status.groups.iter() {
         if let Some(topic) = group.topic.as_ref() {
             text("topic name", topic)?;

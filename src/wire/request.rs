@@ -9,12 +9,12 @@ use super::head::{at_most, kind, open, seal, text};
 use super::{REQUEST_HEAD_BYTES_MAX, WireError};
 
 /// Most topics named in one metadata request.
-pub const METADATA_TOPICS_MAX: usize = 4096;
+pub(super) const METADATA_TOPICS_MAX: usize = 4096;
 
 /// One request. `Produce` may be pipelined on its stream and is answered by correlation; the others are answered in the
 /// order they were sent, and an [`Error`](super::Reply::Error) to them has correlation 0.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum Request {
     /// Append the batch in the body: exactly one unstamped frame of kind records.
     Produce {
@@ -73,7 +73,7 @@ pub enum Request {
 
 /// Where a fetch starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum FetchFrom {
     /// At this offset, between log_start and high_watermark, both inclusive.
     Offset(u64),
@@ -95,18 +95,28 @@ pub fn encode_request(request: &Request) -> (u8, Vec<u8>) {
 /// # Errors
 /// [`WireError`] for another kind or version, a head or part over its cap, or an archive that does not validate.
 pub fn decode_request(kind: u8, head: &[u8]) -> Result<Request, WireError> {
-    open::<Request>(kind, self::kind::REQUEST, head, REQUEST_HEAD_BYTES_MAX, |request| match request {
-        ArchivedRequest::Metadata { topics } => {
-            let Some(topics) = topics.as_ref() else { return Ok(()) };
-            at_most("list of topics", topics.len(), METADATA_TOPICS_MAX)?;
-            topics.iter().try_for_each(|name| text("topic name", name))
-        }
-        ArchivedRequest::CreateTopic { name, .. } | ArchivedRequest::DeleteTopic { name } => text("topic name", name),
-        ArchivedRequest::Produce { .. }
-        | ArchivedRequest::Fetch { .. }
-        | ArchivedRequest::ProducerId
-        | ArchivedRequest::ClusterStatus
-        | ArchivedRequest::EndOffset { .. }
-        | ArchivedRequest::TransferLeader { .. } => Ok(()),
-    })
+    open::<Request>(
+        kind,
+        self::kind::REQUEST,
+        head,
+        REQUEST_HEAD_BYTES_MAX,
+        |request| match request {
+            ArchivedRequest::Metadata { topics } => {
+                let Some(topics) = topics.as_ref() else {
+                    return Ok(());
+                };
+                at_most("list of topics", topics.len(), METADATA_TOPICS_MAX)?;
+                topics.iter().try_for_each(|name| text("topic name", name))
+            }
+            ArchivedRequest::CreateTopic { name, .. } | ArchivedRequest::DeleteTopic { name } => {
+                text("topic name", name)
+            }
+            ArchivedRequest::Produce { .. }
+            | ArchivedRequest::Fetch { .. }
+            | ArchivedRequest::ProducerId
+            | ArchivedRequest::ClusterStatus
+            | ArchivedRequest::EndOffset { .. }
+            | ArchivedRequest::TransferLeader { .. } => Ok(()),
+        },
+    )
 }

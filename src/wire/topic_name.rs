@@ -14,13 +14,23 @@ pub fn check(name: &str) -> Result<(), String> {
         return Err(String::from("a topic name must not be empty"));
     }
     if name.len() > TOPIC_NAME_BYTES_MAX {
-        return Err(format!("a topic name has at most {TOPIC_NAME_BYTES_MAX} characters, this one has {}", name.len()));
+        return Err(format!(
+            "a topic name has at most {TOPIC_NAME_BYTES_MAX} characters, this one has {}",
+            name.len()
+        ));
     }
-    if let Some(odd) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-')) {
-        return Err(format!("a topic name consists of A-Z, a-z, 0-9, '.', '_' and '-', not {odd:?}"));
+    if let Some(odd) = name
+        .chars()
+        .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'))
+    {
+        return Err(format!(
+            "a topic name consists of A-Z, a-z, 0-9, '.', '_' and '-', not {odd:?}"
+        ));
     }
     if name.starts_with(['.', '-']) {
-        return Err(String::from("a topic name starts with a letter, a digit or '_'"));
+        return Err(String::from(
+            "a topic name starts with a letter, a digit or '_'",
+        ));
     }
     Ok(())
 }
@@ -31,14 +41,35 @@ mod tests {
 
     #[test]
     fn ordinary_names_pass() {
-        for name in ["a", "orders", "orders.v2", "_internal", "A-b_c.9", &"x".repeat(100)] {
+        for name in [
+            "a",
+            "orders",
+            "orders.v2",
+            "_internal",
+            "A-b_c.9",
+            &"x".repeat(100),
+        ] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 
     #[test]
     fn names_that_would_be_paths_or_options_are_refused() {
-        for name in ["", ".", "..", "../etc", "a/b", "a\\b", "-rf", ".hidden", "a b", "a\0b", "a\n", "ü", &"x".repeat(101)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "../etc",
+            "a/b",
+            "a\\b",
+            "-rf",
+            ".hidden",
+            "a b",
+            "a\0b",
+            "a\n",
+            "ü",
+            &"x".repeat(101),
+        ] {
             assert!(check(name).is_err(), "{name:?}");
         }
     }

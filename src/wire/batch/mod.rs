@@ -40,7 +40,7 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// What leads every payload of records, uncompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct BatchHead {
     /// Who produced it; 0 for nobody, then batches are never recognised as repeated.
     pub producer_id: u64,

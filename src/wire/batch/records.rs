@@ -29,7 +29,7 @@ const _: () = assert!(ROOT_LEN == 16 && align_of::<ArchivedRecords>() == 1);
 
 /// One record's place in the blob and in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub(super) struct Entry {
     /// End of the key in the blob; bit 31 is [`PRESENT`].
     pub(super) key_end: u32,
