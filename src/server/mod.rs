@@ -5,6 +5,8 @@
 //! the controller has agreed on. Knows every other room but `client` and `cli`.
 
 mod error;
+pub mod http;
+pub mod metrics;
 mod node;
 
 pub use error::{NodeFailure, StartError};

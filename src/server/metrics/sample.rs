@@ -1,0 +1,165 @@
+//! What a node *is* at the moment of a scrape: indexes, lags, sizes, connections.
+//!
+//! Owns the gauges. They live in a recorder made for the one scrape, so the gauges of a deleted topic or a lost peer are gone
+//! with the next one, and nothing is spent between scrapes. Must not know the replicas: the node reads them and fills this in.
+
+use metrics::{Label, Recorder};
+use metrics_exporter_prometheus::PrometheusRecorder;
+
+use super::table::Kind;
+use super::{METADATA, Metrics, key, recorder};
+
+/// The gauges of one scrape.
+pub struct Sample<'a> {
+    metrics: &'a Metrics,
+    recorder: PrometheusRecorder,
+}
+
+/// Which replica's group a figure belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLabels<'a> {
+    /// The group's number.
+    pub group: u64,
+    /// Its topic; `@controller` for group 0, a name no topic can have.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: u32,
+}
+
+/// One replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupSample {
+    /// Whether the replica knows a leader of its term.
+    pub has_leader: bool,
+    /// Whether it is that leader.
+    pub is_leader: bool,
+    /// Its term.
+    pub term: u64,
+    /// Index of the last entry known committed, inclusive.
+    pub commit_index: u64,
+    /// Index of the last entry written, inclusive.
+    pub last_index: u64,
+    /// End offset of what is committed, exclusive.
+    pub high_watermark: u64,
+    /// First offset kept.
+    pub log_start: u64,
+    /// Proposals accepted and not yet answered.
+    pub proposals_pending: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of those files.
+    pub disk_bytes: u64,
+}
+
+/// What the connection to one peer has counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkTotals {
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Bytes of UDP payload sent.
+    pub sent_bytes: u64,
+    /// Packets declared lost.
+    pub lost_packets: u64,
+    /// Bytes of those packets: what had to be sent again.
+    pub lost_bytes: u64,
+}
+
+/// The node as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeSample {
+    /// Open connections of clients.
+    pub client_connections: u64,
+    /// Open connections accepted from peers.
+    pub peer_connections: u64,
+    /// Bytes free on the file system of the data folder.
+    pub disk_free_bytes: u64,
+}
+
+impl<'a> Sample<'a> {
+    pub(super) fn new(metrics: &'a Metrics) -> Self {
+        let sample = Self {
+            metrics,
+            recorder: recorder(|kind| matches!(kind, Kind::Gauge)),
+        };
+        let version = vec![Label::from_static_parts(
+            "version",
+            env!("CARGO_PKG_VERSION"),
+        )];
+        sample.gauge("plimsoll_build_info", version, 1);
+        sample
+    }
+
+    /// One replica of this node.
+    pub fn group(&self, of: GroupLabels<'_>, group: &GroupSample) {
+        let figures = [
+            ("plimsoll_has_leader", u64::from(group.has_leader)),
+            ("plimsoll_is_leader", u64::from(group.is_leader)),
+            ("plimsoll_term", group.term),
+            ("plimsoll_commit_index", group.commit_index),
+            ("plimsoll_last_index", group.last_index),
+            ("plimsoll_high_watermark", group.high_watermark),
+            ("plimsoll_log_start", group.log_start),
+            ("plimsoll_proposals_pending", group.proposals_pending),
+            ("plimsoll_segments", group.segments),
+            ("plimsoll_disk_bytes", group.disk_bytes),
+        ];
+        for (name, value) in figures {
+            self.gauge(name, group_labels(of), value);
+        }
+    }
+
+    /// How far the replica on `peer` is behind this leader's log.
+    pub fn peer_lag(&self, of: GroupLabels<'_>, peer: u64, lag_entries: u64, lag_bytes: u64) {
+        for (name, value) in [
+            ("plimsoll_peer_lag_entries", lag_entries),
+            ("plimsoll_peer_lag_bytes", lag_bytes),
+        ] {
+            let mut labels = group_labels(of);
+            labels.push(Label::new("peer", peer.to_string()));
+            self.gauge(name, labels, value);
+        }
+    }
+
+    /// The connection to `peer`: its smoothed round trip in seconds, and its totals since it was opened.
+    pub fn link(&self, peer: u64, rtt_seconds: f64, totals: LinkTotals) {
+        let label = vec![Label::new("peer", peer.to_string())];
+        let key = key("plimsoll_peer_rtt_seconds", label, |kind| {
+            matches!(kind, Kind::Gauge)
+        });
+        self.recorder
+            .register_gauge(&key, &METADATA)
+            .set(rtt_seconds);
+        self.metrics.advance_link(peer, totals);
+    }
+
+    /// The node as a whole.
+    pub fn node(&self, node: &NodeSample) {
+        for (side, connections) in [
+            ("client", node.client_connections),
+            ("peer", node.peer_connections),
+        ] {
+            let label = vec![Label::from_static_parts("side", side)];
+            self.gauge("plimsoll_connections", label, connections);
+        }
+        self.gauge("plimsoll_disk_free_bytes", Vec::new(), node.disk_free_bytes);
+    }
+
+    pub(super) fn render(&self) -> String {
+        self.recorder.handle().render()
+    }
+
+    /// Values past 2^53 lose their last digits, as every Prometheus gauge does.
+    fn gauge(&self, name: &'static str, labels: Vec<Label>, value: u64) {
+        let key = key(name, labels, |kind| matches!(kind, Kind::Gauge));
+        let gauge = self.recorder.register_gauge(&key, &METADATA);
+        gauge.set(value as f64);
+    }
+}
+
+fn group_labels(of: GroupLabels<'_>) -> Vec<Label> {
+    vec![
+        Label::new("group", of.group.to_string()),
+        Label::new("topic", of.topic.to_owned()),
+        Label::new("partition", of.partition.to_string()),
+    ]
+}
