@@ -9,12 +9,15 @@
 
 mod error;
 mod head;
+mod mirror;
+mod peer;
 mod reply;
 mod request;
 pub mod topic_name;
 
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use head::kind;
+pub use peer::{Content, Envelope, ForwardAck, PeerCaps, decode_envelopes, encode_envelopes};
 pub use reply::{
     ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, PartitionInfo, ReplicaRole,
     ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
