@@ -4,8 +4,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod ballot;
+pub mod data_dir;
 pub mod fault;
 pub mod fs;
 mod map;
+pub mod prepare;
+mod sealed_page;
+pub mod snapshot;
 
+pub use ballot::{BallotError, BallotFile};
+pub use data_dir::{DataDir, DataDirError};
 pub use fault::Fault;
+pub use prepare::{Preparer, PreparerOptions};

@@ -143,10 +143,15 @@ impl Lock {
 
 /// Creates `dir` and whatever is missing above it, and makes the new names durable.
 pub fn ensure_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
-    if fs.exists(dir)? {
-        return Ok(());
-    }
     let parent = parent_of(dir);
+    if fs.exists(dir)? {
+        // Whoever created it may have been killed before the name was durable. A parent that may not even be opened is
+        // none of ours, and neither is the name in it.
+        return match fs.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+    }
     ensure_dir(fs, parent)?;
     match fs.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -1,0 +1,299 @@
+//! The ballot file: the term a replica is in and the vote it gave there. Owns P1, one vote per term, across any crash.
+//!
+//! On the election walk: [`BallotFile::save`] returns before any reply that depends on it may leave. Must not know: who
+//! votes, or why; how the log lies beside it.
+//!
+//! # Why two slots, and both of them
+//! The file has two slots of one sector each. A save writes the first slot and syncs, then the second and syncs, and only
+//! then returns. So at rest both slots say the same, and whenever the power goes, at most one is being written:
+//!
+//! | the cut came | slot 0 | slot 1 | opened as |
+//! |---|---|---|---|
+//! | while slot 0 was written | old, new or damaged | old | old or new: nobody relied on the new one yet |
+//! | while slot 1 was written | new | old, new or damaged | new |
+//! | at rest, later one sector rots | either one damaged | the other | the newest: nothing is lost |
+//!
+//! One sync fewer would do for crashes alone, but then a damaged newest slot could be a torn write that nobody relied on
+//! *or* a vote that was given and has rotted; taking the older slot in that case votes twice. A ballot changes only at
+//! elections, and the second sync costs a tenth of a millisecond.
+//!
+//! Opening brings both slots to the same content again. When both are damaged the file is refused: see [`BallotError`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::fault::Fault;
+use crate::fs::{Fs, FsFile, SECTOR_BYTES, parent_of};
+use crate::sealed_page::{PageError, SealedPage};
+
+const MAGIC: [u8; 8] = *b"PLIMVOTE";
+const VERSION: u16 = 1;
+const FILE_BYTES: u64 = 2 * SECTOR_BYTES as u64;
+
+/// Term and vote of one replica, durable.
+#[derive(Debug)]
+pub struct BallotFile {
+    file: Arc<dyn FsFile>,
+    path: PathBuf,
+    current: Slot,
+}
+
+/// Why a ballot file cannot be used. None of these changed anything on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum BallotError {
+    /// The folder holds other files, but no ballot: the vote that was in it is lost.
+    #[error(
+        "{} is missing although its folder is in use: a vote may be forgotten, so this replica must not vote; \
+         remove the group's folder and let the replica join as a new one",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// Both slots are damaged, or the file has another length: any vote may have been in it.
+    #[error(
+        "{} is damaged in both slots ({detail}): a vote may be forgotten, so this replica must not vote; \
+         remove the group's folder and let the replica join as a new one",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The bytes are whole, but no ballot.
+    #[error("{} is not a ballot file of Plimsoll", .0.display())]
+    Foreign(PathBuf),
+    /// A later Plimsoll wrote the file.
+    #[error("{} has version {version}, this program knows up to {VERSION}: run the newer one", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+    },
+    /// There is no room to create or repair it.
+    #[error("no space to create {}", .0.display())]
+    NoSpace(PathBuf),
+    /// The disk failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl BallotFile {
+    /// Opens the ballot at `path`, or creates it (term 0, no vote) if its folder is still empty. Returns term and vote,
+    /// 0 for none. Open it before anything else is put into the folder.
+    pub fn open(fs: &dyn Fs, path: &Path) -> Result<(BallotFile, (u64, u64)), BallotError> {
+        let exists = fs
+            .exists(path)
+            .map_err(|error| Fault::new("looking for", path, error))?;
+        if !exists {
+            create(fs, path)?;
+        }
+        let file = fs
+            .open(path)
+            .map_err(|error| Fault::new("opening", path, error))?;
+        // Whoever created it may have been killed before its name was durable; no vote may depend on such a file.
+        let dir = parent_of(path);
+        fs.sync_dir(dir)
+            .map_err(|error| Fault::new("syncing", dir, error))?;
+        let current = recover(file.as_ref(), path)?;
+        let ballot = BallotFile {
+            file,
+            path: path.to_owned(),
+            current,
+        };
+        Ok((ballot, (current.term, current.vote)))
+    }
+
+    /// Makes term and vote (0: none) durable. After an error the file must not be used again.
+    ///
+    /// # Panics
+    /// If the term goes back, or a vote given in this term is changed: the caller is about to break consensus.
+    pub fn save(&mut self, term: u64, vote: u64) -> Result<(), Fault> {
+        let (term_now, vote_now) = (self.current.term, self.current.vote);
+        assert!(
+            term > term_now || (term == term_now && (vote == vote_now || vote_now == 0)),
+            "ballot of term {term_now} with vote {vote_now} cannot become term {term} with vote {vote}"
+        );
+        if (term, vote) == (term_now, vote_now) {
+            return Ok(());
+        }
+        let next = Slot {
+            sequence: self.current.sequence + 1,
+            term,
+            vote,
+            ..self.current
+        };
+        for number in 0..2 {
+            write_slot(self.file.as_ref(), &self.path, number, next)?;
+        }
+        self.current = next;
+        Ok(())
+    }
+}
+
+/// What one slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    /// Rises by one with each save, from 1.
+    sequence: u64,
+    term: u64,
+    vote: u64,
+    /// CRC-32 of the path the file was created at: the same in both slots, or one of them came from another file by a
+    /// misdirected write. (The file may be moved; only the slots are compared.)
+    birthplace: u64,
+}
+
+impl Slot {
+    fn encode(self) -> SealedPage {
+        let mut page = SealedPage::new(MAGIC, VERSION);
+        page.put_u64(16, self.sequence);
+        page.put_u64(24, self.term);
+        page.put_u64(32, self.vote);
+        page.put_u64(40, self.birthplace);
+        page
+    }
+
+    /// Whether two slots that differ cannot be two saves of one file.
+    fn contradicts(&self, other: &Slot) -> bool {
+        self.birthplace != other.birthplace
+            || self.sequence == other.sequence
+            || (self.sequence < other.sequence)
+                != ((self.term, self.vote) < (other.term, other.vote))
+    }
+
+    fn decode(bytes: &[u8; SECTOR_BYTES]) -> Result<Slot, PageError> {
+        let page = SealedPage::open(bytes, MAGIC, VERSION)?;
+        Ok(Slot {
+            sequence: page.u64_at(16),
+            term: page.u64_at(24),
+            vote: page.u64_at(32),
+            birthplace: page.u64_at(40),
+        })
+    }
+}
+
+/// Creates the file under another name first, so that it is there whole or not at all.
+fn create(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
+    let dir = parent_of(path);
+    let temporary = path.with_extension("tmp");
+    let names = fs
+        .list(dir)
+        .map_err(|error| Fault::new("listing", dir, error))?;
+    for name in names {
+        if dir.join(&name) != temporary {
+            return Err(BallotError::Missing(path.to_owned()));
+        }
+        fs.remove(&temporary)
+            .map_err(|error| Fault::new("removing", &temporary, error))?;
+    }
+    let file = match fs.create(&temporary, FILE_BYTES) {
+        Err(error) if crate::fault::is_no_space(&error) => {
+            return Err(BallotError::NoSpace(path.to_owned()));
+        }
+        other => other.map_err(|error| Fault::new("creating", &temporary, error))?,
+    };
+    let empty = Slot {
+        sequence: 1,
+        term: 0,
+        vote: 0,
+        birthplace: crc32fast::hash(path.as_os_str().as_encoded_bytes()).into(),
+    };
+    for number in 0..2 {
+        write_slot(file.as_ref(), &temporary, number, empty)?;
+    }
+    fs.rename(&temporary, path)
+        .and_then(|()| fs.sync_dir(dir))
+        .map_err(|error| Fault::new("naming", path, error))?;
+    Ok(())
+}
+
+/// Reads both slots, takes the newest, and makes both the same again.
+fn recover(file: &dyn FsFile, path: &Path) -> Result<Slot, BallotError> {
+    if file.len() != FILE_BYTES {
+        return Err(BallotError::Damaged {
+            path: path.to_owned(),
+            detail: format!("{} bytes long instead of {FILE_BYTES}", file.len()),
+        });
+    }
+    let slots = [read_slot(file, 0), read_slot(file, 1)];
+    // A slot of a later version is whole, so it may hold a later vote: the readable slot beside it must not hide it.
+    for slot in &slots {
+        match slot {
+            Err(SlotError::Page(PageError::Version(version))) => {
+                return Err(BallotError::Version {
+                    path: path.to_owned(),
+                    version: *version,
+                });
+            }
+            Err(SlotError::Page(PageError::Foreign)) => {
+                return Err(BallotError::Foreign(path.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    let newest = match &slots {
+        [Ok(first), Ok(second)] if first == second => return Ok(*first),
+        [Ok(first), Ok(second)] if first.contradicts(second) => {
+            return Err(BallotError::Damaged {
+                path: path.to_owned(),
+                detail: "the slots contradict each other: one is from another file".to_owned(),
+            });
+        }
+        [Ok(first), Ok(second)] if first.sequence > second.sequence => *first,
+        [Ok(_), Ok(second)] => *second,
+        [Ok(slot), Err(_)] | [Err(_), Ok(slot)] => *slot,
+        [Err(first), Err(second)] => {
+            return Err(BallotError::Damaged {
+                path: path.to_owned(),
+                detail: format!("slot 0: {first}, slot 1: {second}"),
+            });
+        }
+    };
+    // After a crash of the process alone the newest slot may lie in memory only: it must reach the disk before the other
+    // one, its only substitute, is overwritten.
+    file.sync_data()
+        .map_err(|error| Fault::new("syncing", path, error))?;
+    for (number, slot) in slots.iter().enumerate() {
+        if !matches!(slot, Ok(slot) if *slot == newest) {
+            tracing::warn!(
+                path = %path.display(),
+                number,
+                term = newest.term,
+                "a ballot slot was behind or damaged, as a crash or a bad sector leaves it; restored from the other"
+            );
+            write_slot(file, path, number, newest)?;
+        }
+    }
+    Ok(newest)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SlotError {
+    #[error(transparent)]
+    Page(#[from] PageError),
+    #[error("unreadable: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn read_slot(file: &dyn FsFile, number: usize) -> Result<Slot, SlotError> {
+    let mut bytes = [0; SECTOR_BYTES];
+    file.read_exact_at(&mut bytes, position(number))?;
+    Ok(Slot::decode(&bytes)?)
+}
+
+fn write_slot(file: &dyn FsFile, path: &Path, number: usize, slot: Slot) -> Result<(), Fault> {
+    let page = slot.encode().seal();
+    file.write_all_at(&page, position(number))
+        .map_err(|error| Fault::new("writing", path, error))?;
+    file.sync_data()
+        .map_err(|error| Fault::new("syncing", path, error))
+}
+
+fn position(number: usize) -> u64 {
+    (number * SECTOR_BYTES) as u64
+}
+
+#[cfg(test)]
+mod tests;
