@@ -6,14 +6,26 @@
 
 pub mod ballot;
 pub mod data_dir;
+pub mod error;
 pub mod fault;
+pub mod format;
+pub mod frame;
 pub mod fs;
+pub mod log;
 mod map;
 pub mod prepare;
+pub mod reader;
+pub mod recover;
 mod sealed_page;
 pub mod snapshot;
 
 pub use ballot::{BallotError, BallotFile};
 pub use data_dir::{DataDir, DataDirError};
+pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;
+pub use format::{FRAME_ALIGN, FrameHeader, HEADER_LEN, codec, kind};
+pub use frame::{Frame, UnstampedFrame};
+pub use log::{Log, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
+pub use reader::{FrameRun, LogReader};
+pub use recover::{Recovered, TailVerdict};
