@@ -18,6 +18,10 @@ pub mod kind {
     pub const REPLY: u8 = 2;
     /// Envelopes between two nodes.
     pub const ENVELOPES: u8 = 3;
+    /// What a stream between two nodes is for: [`StreamHello`](crate::wire::StreamHello).
+    pub const HELLO: u8 = 4;
+    /// What a node tells of its replicas: [`NodeReport`](crate::wire::NodeReport).
+    pub const REPORT: u8 = 5;
 }
 
 /// Writes the version byte and the archive of `value`.

@@ -10,6 +10,7 @@
 mod error;
 mod head;
 mod mirror;
+mod node;
 mod peer;
 mod reply;
 mod request;
@@ -17,6 +18,10 @@ pub mod topic_name;
 
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use head::kind;
+pub use node::{
+    NodeReport, ReplicaReport, StreamHello, decode_hello, decode_report, encode_hello,
+    encode_report,
+};
 pub use peer::{Content, Envelope, ForwardAck, PeerCaps, decode_envelopes, encode_envelopes};
 pub use reply::{
     ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, PartitionInfo, ReplicaRole,
