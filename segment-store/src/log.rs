@@ -6,10 +6,16 @@
     reason = "skeleton, filled in by the next commits"
 )]
 
-use crate::error::AppendError;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{AppendError, OpenError};
 use crate::fault::Fault;
 use crate::frame::Frame;
+use crate::fs::Fs;
+use crate::prepare::Preparer;
 use crate::reader::LogReader;
+use crate::recover::Recovered;
 
 /// Sizes of a log; all in bytes.
 #[derive(Clone, Debug)]
@@ -49,6 +55,17 @@ pub struct LogIdentity {
 pub struct Log {}
 
 impl Log {
+    /// Opens the log in `dir` (which exists), creating it if `dir` holds no segment.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        identity: LogIdentity,
+        options: LogOptions,
+        preparer: Option<Preparer>,
+    ) -> Result<(Log, Recovered), OpenError> {
+        todo!()
+    }
+
     /// Writes consecutive frames after the last one and publishes them to readers; durable after `sync`.
     pub fn append(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
         todo!()
