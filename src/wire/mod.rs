@@ -7,6 +7,7 @@
 //! Every head is one version byte followed by an rkyv archive (little-endian, unaligned), accessed with checks. A head
 //! longer than its cap is refused unread; a list or string inside it is measured against its cap before it is copied out.
 
+pub mod batch;
 mod error;
 mod head;
 mod mirror;
@@ -16,6 +17,10 @@ mod reply;
 mod request;
 pub mod topic_name;
 
+pub use batch::{
+    BatchBuilder, BatchCaps, BatchHead, BatchReader, Codec, ProducerStamp, RecordRef, check_batch,
+    peek_head,
+};
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use head::kind;
 pub use node::{

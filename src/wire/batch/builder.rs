@@ -42,9 +42,17 @@ impl BatchBuilder {
     /// `bytes_expected` bytes are allocated at once.
     pub fn new(payload_bytes_max: usize, bytes_expected: usize) -> Self {
         let payload_bytes_max = payload_bytes_max.min(1 << 30);
-        let mut buffer = BytesMut::with_capacity(HEADER_LEN + bytes_expected.min(payload_bytes_max) + FRAME_ALIGN);
+        let mut buffer = BytesMut::with_capacity(
+            HEADER_LEN + bytes_expected.min(payload_bytes_max) + FRAME_ALIGN,
+        );
         buffer.resize(BLOB_START, 0);
-        Self { buffer, table: Vec::new(), base_timestamp_ms: 0, max_timestamp_ms: 0, payload_bytes_max }
+        Self {
+            buffer,
+            table: Vec::new(),
+            base_timestamp_ms: 0,
+            max_timestamp_ms: 0,
+            payload_bytes_max,
+        }
     }
 
     /// Adds a record and gives its position in the batch, from 0. A key or value of no bytes is not the same as none.
@@ -52,7 +60,13 @@ impl BatchBuilder {
     /// # Errors
     /// [`PushError::BatchFull`] if the record fits a batch but not this one any more, or lies more than 24 days from its
     /// first record; [`PushError::TooLarge`] if it fits none. The batch is unchanged.
-    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, &[u8])], timestamp_ms: u64) -> Result<usize, PushError> {
+    pub fn push(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+        timestamp_ms: u64,
+    ) -> Result<usize, PushError> {
         let count = self.record_count();
         self.check_room(key, value, headers)?;
         if count == 0 {
@@ -66,7 +80,15 @@ impl BatchBuilder {
             headers::write(&mut self.buffer, name, value);
         }
         let headers_end = self.blob_len() as u32;
-        self.table.extend_from_slice(&Entry { key_end, value_end, headers_end, timestamp_delta }.encode());
+        self.table.extend_from_slice(
+            &Entry {
+                key_end,
+                value_end,
+                headers_end,
+                timestamp_delta,
+            }
+            .encode(),
+        );
         self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
         Ok(count)
     }
@@ -94,7 +116,8 @@ impl BatchBuilder {
     pub fn build(mut self, producer: ProducerStamp, group: u64, codec: Codec) -> Bytes {
         assert!(!self.is_empty(), "a batch holds at least one record");
         let (record_count, blob_len) = (self.record_count(), self.blob_len());
-        self.buffer.reserve(self.table.len() + ROOT_LEN + FRAME_ALIGN);
+        self.buffer
+            .reserve(self.table.len() + ROOT_LEN + FRAME_ALIGN);
         self.buffer.extend_from_slice(&self.table);
         records::write_root(&mut self.buffer, BLOB_START, blob_len, record_count);
         let records_len = self.buffer.len() - BLOB_START;
@@ -143,17 +166,30 @@ impl BatchBuilder {
         self.blob_len() as u32 | if bytes.is_some() { PRESENT } else { 0 }
     }
 
-    fn check_room(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Result<(), PushError> {
-        let mut bytes = key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len)).saturating_add(ENTRY_LEN);
+    fn check_room(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), PushError> {
+        let mut bytes = key
+            .map_or(0, <[u8]>::len)
+            .saturating_add(value.map_or(0, <[u8]>::len))
+            .saturating_add(ENTRY_LEN);
         for (name, value) in headers {
             if name.len() > u16::MAX as usize {
                 return Err(PushError::HeaderName { bytes: name.len() });
             }
-            bytes = bytes.saturating_add(PREFIX_LEN + name.len()).saturating_add(value.len());
+            bytes = bytes
+                .saturating_add(PREFIX_LEN + name.len())
+                .saturating_add(value.len());
         }
         let alone = bytes.saturating_add(BATCH_HEAD_LEN + ROOT_LEN);
         if alone > self.payload_bytes_max {
-            return Err(PushError::TooLarge { bytes: alone, bytes_max: self.payload_bytes_max });
+            return Err(PushError::TooLarge {
+                bytes: alone,
+                bytes_max: self.payload_bytes_max,
+            });
         }
         if self.len_bytes() + bytes > self.payload_bytes_max {
             return Err(PushError::BatchFull);

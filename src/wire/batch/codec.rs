@@ -58,14 +58,20 @@ impl Codec {
             Self::None => return Ok(compressed),
             Self::Lz4 => {
                 let mut out = vec![0; len];
-                let found = lz4_flex::block::decompress_into(&compressed, &mut out).map_err(|_| BatchError::Decompress)?;
+                let found = lz4_flex::block::decompress_into(&compressed, &mut out)
+                    .map_err(|_| BatchError::Decompress)?;
                 out.truncate(found);
                 out
             }
-            Self::Zstd => zstd::bulk::decompress(&compressed, len).map_err(|_| BatchError::Decompress)?,
+            Self::Zstd => {
+                zstd::bulk::decompress(&compressed, len).map_err(|_| BatchError::Decompress)?
+            }
         };
         if records.len() != len {
-            return Err(BatchError::Length { len: records.len(), expected: len });
+            return Err(BatchError::Length {
+                len: records.len(),
+                expected: len,
+            });
         }
         Ok(Bytes::from(records))
     }

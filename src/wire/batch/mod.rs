@@ -62,7 +62,8 @@ const _: () = assert!(align_of::<ArchivedBatchHead>() == 1);
 impl BatchHead {
     fn encode(&self) -> [u8; BATCH_HEAD_LEN] {
         let mut out = [0; BATCH_HEAD_LEN];
-        let bytes = rkyv::to_bytes::<rancor::Failure>(self).expect("forty bytes without pointers always serialize");
+        let bytes = rkyv::to_bytes::<rancor::Failure>(self)
+            .expect("forty bytes without pointers always serialize");
         out.copy_from_slice(&bytes);
         out
     }
@@ -79,7 +80,10 @@ pub struct BatchCaps {
 
 impl Default for BatchCaps {
     fn default() -> Self {
-        Self { payload_bytes_max: BATCH_BYTES_MAX, records_bytes_max: BATCH_BYTES_MAX }
+        Self {
+            payload_bytes_max: BATCH_BYTES_MAX,
+            records_bytes_max: BATCH_BYTES_MAX,
+        }
     }
 }
 
@@ -88,8 +92,11 @@ impl Default for BatchCaps {
 /// # Errors
 /// [`BatchError::Short`] if the payload ends within the head.
 pub fn peek_head(payload: &[u8]) -> Result<BatchHead, BatchError> {
-    let head = payload.get(..BATCH_HEAD_LEN).ok_or(BatchError::Short { len: payload.len() })?;
-    let archived = rkyv::access::<ArchivedBatchHead, rancor::Failure>(head).map_err(|_| BatchError::Malformed)?;
+    let head = payload
+        .get(..BATCH_HEAD_LEN)
+        .ok_or(BatchError::Short { len: payload.len() })?;
+    let archived = rkyv::access::<ArchivedBatchHead, rancor::Failure>(head)
+        .map_err(|_| BatchError::Malformed)?;
     rkyv::deserialize::<BatchHead, rancor::Failure>(archived).map_err(|_| BatchError::Malformed)
 }
 
@@ -100,11 +107,19 @@ pub fn peek_head(payload: &[u8]) -> Result<BatchHead, BatchError> {
 ///
 /// # Errors
 /// The first [`BatchError`] found.
-pub fn check_batch(header: &FrameHeader, payload: &[u8], group: u64, caps: &BatchCaps) -> Result<BatchHead, BatchError> {
+pub fn check_batch(
+    header: &FrameHeader,
+    payload: &[u8],
+    group: u64,
+    caps: &BatchCaps,
+) -> Result<BatchHead, BatchError> {
     let (head, codec) = check_bounds(header, payload, caps)?;
     for found in [header.group, head.group] {
         if found != group {
-            return Err(BatchError::ForeignGroup { found, expected: group });
+            return Err(BatchError::ForeignGroup {
+                found,
+                expected: group,
+            });
         }
     }
     if codec == Codec::None {
@@ -114,31 +129,56 @@ pub fn check_batch(header: &FrameHeader, payload: &[u8], group: u64, caps: &Batc
 }
 
 /// Everything that can be known without looking at the records themselves.
-fn check_bounds(header: &FrameHeader, payload: &[u8], caps: &BatchCaps) -> Result<(BatchHead, Codec), BatchError> {
+fn check_bounds(
+    header: &FrameHeader,
+    payload: &[u8],
+    caps: &BatchCaps,
+) -> Result<(BatchHead, Codec), BatchError> {
     if header.kind != RECORDS {
         return Err(BatchError::NotRecords { kind: header.kind });
     }
-    let codec = Codec::from_byte(header.codec).ok_or(BatchError::UnknownCodec { codec: header.codec })?;
+    let codec = Codec::from_byte(header.codec).ok_or(BatchError::UnknownCodec {
+        codec: header.codec,
+    })?;
     if payload.len() > caps.payload_bytes_max {
-        return Err(BatchError::TooLarge { len: payload.len(), max: caps.payload_bytes_max });
+        return Err(BatchError::TooLarge {
+            len: payload.len(),
+            max: caps.payload_bytes_max,
+        });
     }
     let head = peek_head(payload)?;
     let records_len = head.records_len as usize;
     if records_len > caps.records_bytes_max {
-        return Err(BatchError::TooLarge { len: records_len, max: caps.records_bytes_max });
+        return Err(BatchError::TooLarge {
+            len: records_len,
+            max: caps.records_bytes_max,
+        });
     }
     if header.record_count == 0 {
         return Err(BatchError::Empty);
     }
     let fit = (records_len.saturating_sub(ROOT_LEN) / ENTRY_LEN) as u64;
     if u64::from(header.record_count) > fit {
-        return Err(BatchError::RecordCount { header: header.record_count, table: fit });
+        return Err(BatchError::RecordCount {
+            header: header.record_count,
+            table: fit,
+        });
     }
-    if head.first_sequence.checked_add(u64::from(header.record_count)).is_none() {
-        return Err(BatchError::RecordCount { header: header.record_count, table: fit });
+    if head
+        .first_sequence
+        .checked_add(u64::from(header.record_count))
+        .is_none()
+    {
+        return Err(BatchError::RecordCount {
+            header: header.record_count,
+            table: fit,
+        });
     }
     if codec == Codec::None && payload.len() - BATCH_HEAD_LEN != records_len {
-        return Err(BatchError::Length { len: payload.len() - BATCH_HEAD_LEN, expected: records_len });
+        return Err(BatchError::Length {
+            len: payload.len() - BATCH_HEAD_LEN,
+            expected: records_len,
+        });
     }
     Ok((head, codec))
 }

@@ -46,11 +46,21 @@ impl BatchReader {
         let (header, payload) = (frame.header(), frame.payload());
         let (head, codec) = check_bounds(header, &payload, caps)?;
         if head.group != header.group {
-            return Err(BatchError::ForeignGroup { found: head.group, expected: header.group });
+            return Err(BatchError::ForeignGroup {
+                found: head.group,
+                expected: header.group,
+            });
         }
-        let records = codec.decompress(payload.slice(BATCH_HEAD_LEN..), head.records_len as usize)?;
+        let records =
+            codec.decompress(payload.slice(BATCH_HEAD_LEN..), head.records_len as usize)?;
         let blob_len = records::check(&records, header, &head)?;
-        Ok(Self { records, blob_len, record_count: header.record_count, base_offset: header.base_offset, head })
+        Ok(Self {
+            records,
+            blob_len,
+            record_count: header.record_count,
+            base_offset: header.base_offset,
+            head,
+        })
     }
 
     /// What the payload begins with.
@@ -79,22 +89,34 @@ impl BatchReader {
     /// If there are not that many.
     pub fn record(&self, i: u32) -> RecordRef<'_> {
         assert!(i < self.record_count, "record {i} of {}", self.record_count);
-        let start = if i == 0 { 0 } else { self.entry(i - 1).headers_end };
+        let start = if i == 0 {
+            0
+        } else {
+            self.entry(i - 1).headers_end
+        };
         let entry = self.entry(i);
         let (key_end, value_end) = (entry.key_end & !PRESENT, entry.value_end & !PRESENT);
         let part = |from: u32, to: u32| &self.records[from as usize..to as usize];
         RecordRef {
             offset: self.base_offset + u64::from(i),
-            timestamp_ms: self.head.base_timestamp_ms.wrapping_add_signed(i64::from(entry.timestamp_delta)),
+            timestamp_ms: self
+                .head
+                .base_timestamp_ms
+                .wrapping_add_signed(i64::from(entry.timestamp_delta)),
             key: (entry.key_end & PRESENT != 0).then(|| part(start, key_end)),
             value: (entry.value_end & PRESENT != 0).then(|| part(key_end, value_end)),
-            headers: Headers { rest: part(value_end, entry.headers_end) },
+            headers: Headers {
+                rest: part(value_end, entry.headers_end),
+            },
         }
     }
 
     /// All records, in order.
     pub fn records(&self) -> Records<'_> {
-        Records { batch: self, next: 0 }
+        Records {
+            batch: self,
+            next: 0,
+        }
     }
 
     fn entry(&self, i: u32) -> Entry {

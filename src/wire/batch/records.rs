@@ -54,8 +54,15 @@ impl Entry {
 
     /// Reads one entry; `bytes` holds exactly one.
     pub(super) fn decode(bytes: &[u8]) -> Self {
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Self { key_end: word(0), value_end: word(4), headers_end: word(8), timestamp_delta: word(12).cast_signed() }
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Self {
+            key_end: word(0),
+            value_end: word(4),
+            headers_end: word(8),
+            timestamp_delta: word(12).cast_signed(),
+        }
     }
 }
 
@@ -99,10 +106,21 @@ pub(super) struct Records {
 }
 
 /// Writes the root behind the blob and table that `out` already ends with, counted from `start`.
-pub(super) fn write_root(out: &mut bytes::BytesMut, start: usize, blob_len: usize, record_count: usize) {
+pub(super) fn write_root(
+    out: &mut bytes::BytesMut,
+    start: usize,
+    blob_len: usize,
+    record_count: usize,
+) {
     let records = Records {
-        blob: Region { pos: 0, len: blob_len },
-        table: Region { pos: blob_len, len: record_count },
+        blob: Region {
+            pos: 0,
+            len: blob_len,
+        },
+        table: Region {
+            pos: blob_len,
+            len: record_count,
+        },
     };
     let mut writer = From { start, out };
     rkyv::api::serialize_using::<_, rancor::Failure>(&records, rancor::Strategy::wrap(&mut writer))
@@ -134,40 +152,59 @@ impl<E> Writer<E> for From<'_> {
 /// # Errors
 /// The first thing wrong: not in canonical form, another number of records, an entry out of order or outside the blob,
 /// malformed headers, timestamps out of range or with another maximum than the frame header's.
-pub(super) fn check(records: &[u8], header: &FrameHeader, head: &BatchHead) -> Result<usize, BatchError> {
-    let archived = rkyv::access::<ArchivedRecords, rancor::Failure>(records).map_err(|_| BatchError::Malformed)?;
+pub(super) fn check(
+    records: &[u8],
+    header: &FrameHeader,
+    head: &BatchHead,
+) -> Result<usize, BatchError> {
+    let archived = rkyv::access::<ArchivedRecords, rancor::Failure>(records)
+        .map_err(|_| BatchError::Malformed)?;
     let (blob, table) = (archived.blob.as_slice(), archived.table.as_slice());
     if table.len() != header.record_count as usize {
-        return Err(BatchError::RecordCount { header: header.record_count, table: table.len() as u64 });
+        return Err(BatchError::RecordCount {
+            header: header.record_count,
+            table: table.len() as u64,
+        });
     }
-    if blob.len() + table.len() * ENTRY_LEN + ROOT_LEN != records.len() || table.as_ptr().addr() != records.as_ptr().addr() + blob.len() {
+    if blob.len() + table.len() * ENTRY_LEN + ROOT_LEN != records.len()
+        || table.as_ptr().addr() != records.as_ptr().addr() + blob.len()
+    {
         return Err(BatchError::Malformed);
     }
     let (mut start, mut delta_max) = (0_u32, i32::MIN);
     let (mut delta_min, blob_len) = (i32::MAX, blob.len() as u64);
     for (i, entry) in table.iter().enumerate() {
         let (key_end, value_end) = (entry.key_end.to_native(), entry.value_end.to_native());
-        let (key_to, value_to, end) = (key_end & !PRESENT, value_end & !PRESENT, entry.headers_end.to_native());
-        let ordered = start <= key_to && key_to <= value_to && value_to <= end && u64::from(end) <= blob_len;
-        let absent_is_empty = (key_end & PRESENT != 0 || key_to == start) && (value_end & PRESENT != 0 || value_to == key_to);
+        let (key_to, value_to, end) = (
+            key_end & !PRESENT,
+            value_end & !PRESENT,
+            entry.headers_end.to_native(),
+        );
+        let ordered =
+            start <= key_to && key_to <= value_to && value_to <= end && u64::from(end) <= blob_len;
+        let absent_is_empty = (key_end & PRESENT != 0 || key_to == start)
+            && (value_end & PRESENT != 0 || value_to == key_to);
         if !(ordered && absent_is_empty) {
             return Err(BatchError::Table { record: i as u32 });
         }
         if value_to != end {
-            headers::check(&blob[value_to as usize..end as usize]).ok_or(BatchError::Headers { record: i as u32 })?;
+            headers::check(&blob[value_to as usize..end as usize])
+                .ok_or(BatchError::Headers { record: i as u32 })?;
         }
         let delta = entry.timestamp_delta.to_native();
         (delta_min, delta_max) = (delta_min.min(delta), delta_max.max(delta));
         start = end;
     }
     if u64::from(start) != blob_len {
-        return Err(BatchError::Table { record: header.record_count - 1 });
+        return Err(BatchError::Table {
+            record: header.record_count - 1,
+        });
     }
     let base = head.base_timestamp_ms;
     let last = base.checked_add_signed(i64::from(delta_max));
-    if base.checked_add_signed(i64::from(delta_min)).is_none() || last != Some(header.max_timestamp) {
+    if base.checked_add_signed(i64::from(delta_min)).is_none() || last != Some(header.max_timestamp)
+    {
         return Err(BatchError::Timestamp);
     }
     Ok(blob.len())
 }
-
