@@ -4,8 +4,8 @@
 //! figures; nothing here is global. Must not know how a value comes about: owners hand it in. On the produce and fetch walks
 //! only by the handles, one atomic operation per batch.
 //!
-//! Every name is in [`table`]. What *happens* is counted through handles. What *is* (indexes, lags, sizes) is sampled at
-//! each scrape, in [`sample`].
+//! Every name is in [`table`]. What *happens* is counted through handles. What each group and peer *is* (indexes, lags, sizes)
+//! is sampled at each scrape, in [`sample`].
 
 pub mod sample;
 pub mod table;
@@ -15,13 +15,15 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
 use sample::{LinkTotals, Sample};
-use table::{Kind, Metric, TABLE};
+use table::{Kind, TABLE};
+
+use crate::replica::Meters;
 
 /// The registry of one node. Cheap to clone; all clones are the same registry.
 #[derive(Clone)]
@@ -49,28 +51,6 @@ pub struct TopicMetrics {
     pub consumed_bytes: Counter,
 }
 
-/// Handles of the disk thread.
-#[derive(Clone)]
-pub struct DiskMetrics {
-    /// Seconds of one write of appended frames, without the sync.
-    pub append_seconds: Histogram,
-    /// Seconds of one fdatasync.
-    pub fsync_seconds: Histogram,
-    /// Batches made durable by one fdatasync.
-    pub batches_per_fsync: Histogram,
-}
-
-/// Handles of the proposals and elections of all groups of the node.
-#[derive(Clone)]
-pub struct GroupMetrics {
-    /// Seconds from a proposal's arrival at the leader to its commit.
-    pub commit_seconds: Histogram,
-    /// Proposals that were accepted and then answered with an error.
-    pub proposals_failed: Counter,
-    /// Changes of leader seen by this node's replicas, a change to itself included.
-    pub leader_changes: Counter,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -78,10 +58,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An empty registry, in which every counter and histogram of [`TABLE`] is described.
+    /// An empty registry, which knows every name of [`TABLE`].
     #[must_use]
     pub fn new() -> Self {
-        let recorder = recorder(|kind| !matches!(kind, Kind::Gauge));
+        let recorder = recorder();
         Self {
             shared: Arc::new(Shared {
                 handle: recorder.handle(),
@@ -103,24 +83,26 @@ impl Metrics {
         }
     }
 
-    /// Handles for the node's disk thread.
+    /// Handles for the replicas and the disk thread of the node.
     #[must_use]
-    pub fn disk(&self) -> DiskMetrics {
-        DiskMetrics {
+    pub fn meters(&self) -> Meters {
+        Meters {
             append_seconds: self.histogram("plimsoll_append_seconds"),
-            fsync_seconds: self.histogram("plimsoll_fsync_seconds"),
-            batches_per_fsync: self.histogram("plimsoll_batches_per_fsync"),
+            sync_seconds: self.histogram("plimsoll_fsync_seconds"),
+            batches_per_sync: self.histogram("plimsoll_batches_per_fsync"),
+            append_bytes: self.counter("plimsoll_append_bytes_total", Vec::new()),
+            commit_seconds: self.histogram("plimsoll_commit_seconds"),
+            proposals_pending: self.gauge("plimsoll_proposals_pending"),
+            proposals_failed: self.counter("plimsoll_proposals_failed_total", Vec::new()),
+            disk_queue_bytes: self.gauge("plimsoll_disk_queue_bytes"),
+            disk_full: self.gauge("plimsoll_disk_full"),
         }
     }
 
-    /// Handles for the node's replicas.
+    /// Changes of leader seen by this node's replicas.
     #[must_use]
-    pub fn groups(&self) -> GroupMetrics {
-        GroupMetrics {
-            commit_seconds: self.histogram("plimsoll_commit_seconds"),
-            proposals_failed: self.counter("plimsoll_proposals_failed_total", Vec::new()),
-            leader_changes: self.counter("plimsoll_leader_changes_total", Vec::new()),
-        }
+    pub fn leader_changes(&self) -> Counter {
+        self.counter("plimsoll_leader_changes_total", Vec::new())
     }
 
     /// Counts one request refused for `reason`, a word in snake_case. For the error path: looks the counter up each time.
@@ -198,6 +180,11 @@ impl Metrics {
         self.shared.recorder.register_counter(&key, &METADATA)
     }
 
+    fn gauge(&self, name: &'static str) -> Gauge {
+        let key = key(name, Vec::new(), |kind| matches!(kind, Kind::Gauge));
+        self.shared.recorder.register_gauge(&key, &METADATA)
+    }
+
     fn histogram(&self, name: &'static str) -> Histogram {
         let key = key(name, Vec::new(), |kind| matches!(kind, Kind::Histogram(_)));
         self.shared.recorder.register_histogram(&key, &METADATA)
@@ -219,11 +206,10 @@ fn key(name: &'static str, labels: Vec<Label>, kind: impl Fn(Kind) -> bool) -> K
     Key::from_parts(name, labels)
 }
 
-/// A recorder in which the metrics of the chosen kinds have their help and buckets.
-fn recorder(chosen: impl Fn(Kind) -> bool) -> PrometheusRecorder {
-    let listed = || TABLE.iter().filter(|metric| chosen(metric.kind));
+/// A recorder that has the help and the buckets of every metric of the table, and renders those that get a value.
+fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
-    for metric in listed() {
+    for metric in TABLE {
         if let Kind::Histogram(buckets) = metric.kind {
             builder = builder
                 .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
@@ -231,12 +217,9 @@ fn recorder(chosen: impl Fn(Kind) -> bool) -> PrometheusRecorder {
         }
     }
     let recorder = builder.build_recorder();
-    for Metric {
-        name, kind, help, ..
-    } in listed()
-    {
-        let (name, help) = ((*name).into(), (*help).into());
-        match kind {
+    for metric in TABLE {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
             Kind::Counter => recorder.describe_counter(name, None, help),
             Kind::Gauge => recorder.describe_gauge(name, None, help),
             Kind::Histogram(_) => recorder.describe_histogram(name, None, help),

@@ -1,6 +1,6 @@
 //! What a node *is* at the moment of a scrape: indexes, lags, sizes, connections.
 //!
-//! Owns the gauges. They live in a recorder made for the one scrape, so the gauges of a deleted topic or a lost peer are gone
+//! Owns the gauges of groups, peers and the node. They live in a recorder made for the one scrape, so the gauges of a deleted topic or a lost peer are gone
 //! with the next one, and nothing is spent between scrapes. Must not know the replicas: the node reads them and fills this in.
 
 use metrics::{Label, Recorder};
@@ -43,8 +43,6 @@ pub struct GroupSample {
     pub high_watermark: u64,
     /// First offset kept.
     pub log_start: u64,
-    /// Proposals accepted and not yet answered.
-    pub proposals_pending: u64,
     /// Segment files.
     pub segments: u64,
     /// Bytes of those files.
@@ -79,7 +77,7 @@ impl<'a> Sample<'a> {
     pub(super) fn new(metrics: &'a Metrics) -> Self {
         let sample = Self {
             metrics,
-            recorder: recorder(|kind| matches!(kind, Kind::Gauge)),
+            recorder: recorder(),
         };
         let version = vec![Label::from_static_parts(
             "version",
@@ -99,7 +97,6 @@ impl<'a> Sample<'a> {
             ("plimsoll_last_index", group.last_index),
             ("plimsoll_high_watermark", group.high_watermark),
             ("plimsoll_log_start", group.log_start),
-            ("plimsoll_proposals_pending", group.proposals_pending),
             ("plimsoll_segments", group.segments),
             ("plimsoll_disk_bytes", group.disk_bytes),
         ];

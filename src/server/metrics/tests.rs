@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::sample::{GroupLabels, GroupSample, NodeSample};
+use super::table::Metric;
 use super::*;
 
 const GROUP: GroupLabels<'static> = GroupLabels {
@@ -66,13 +67,17 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
     topic.produced_bytes.increment(200);
     topic.consumed_records.increment(1);
     topic.consumed_bytes.increment(100);
-    let (disk, groups) = (metrics.disk(), metrics.groups());
-    disk.append_seconds.record(0.000_08);
-    disk.fsync_seconds.record(0.000_1);
-    disk.batches_per_fsync.record(3.0);
-    groups.commit_seconds.record(0.000_4);
-    groups.proposals_failed.increment(1);
-    groups.leader_changes.increment(1);
+    let meters = metrics.meters();
+    meters.append_seconds.record(0.000_08);
+    meters.sync_seconds.record(0.000_1);
+    meters.batches_per_sync.record(3.0);
+    meters.commit_seconds.record(0.000_4);
+    meters.append_bytes.increment(4096);
+    meters.proposals_pending.set(1.0);
+    meters.proposals_failed.increment(1);
+    meters.disk_queue_bytes.set(4096.0);
+    meters.disk_full.set(0.0);
+    metrics.leader_changes().increment(1);
     metrics.rejected("not_leader");
     metrics.connection_refused("foreign_cluster");
     let text = metrics.render(|sample| {
