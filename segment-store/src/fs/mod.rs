@@ -11,8 +11,10 @@
 //! 3. **A failed sync is final.** The pages may be lost and marked clean, so a second sync that succeeds proves nothing.
 
 mod real;
+mod sim;
 
 pub use real::RealFs;
+pub use sim::{Injection, SimFs, When};
 
 use std::any::Any;
 use std::fmt::Debug;
