@@ -1,70 +1,121 @@
 //! A connection whose other end is known.
-#![allow(clippy::todo)]
+//!
+//! Owns the pairing of a QUIC connection with the identity proven at its handshake. Knows nothing of how either was made, nor of messages.
+//! On every walk, between two processes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ConnectionLost;
+use crate::error::{ConnectionLost, var_int};
 use crate::identity::{Alpn, Identity};
+use crate::options::Side;
 use crate::stream::{RecvHalf, SendHalf};
 
 /// A live connection to an identified party. Cheap to clone; all clones are the same connection, which closes when the last is dropped.
 #[derive(Clone, Debug)]
-pub struct Connection {}
+pub struct Connection {
+    quinn: quinn::Connection,
+    peer: Arc<Peer>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    identity: Identity,
+    alpn: Alpn,
+    side: Side,
+}
 
 impl Connection {
+    pub(crate) fn new(
+        quinn: quinn::Connection,
+        identity: Identity,
+        alpn: Alpn,
+        side: Side,
+    ) -> Connection {
+        Connection {
+            quinn,
+            peer: Arc::new(Peer {
+                identity,
+                alpn,
+                side,
+            }),
+        }
+    }
+
     /// Who is at the other end, proven by its certificate.
     pub fn identity(&self) -> &Identity {
-        todo!()
+        &self.peer.identity
     }
 
     /// What the connection is for.
     pub fn alpn(&self) -> Alpn {
-        todo!()
+        self.peer.alpn
     }
 
     /// Where the other end is now.
     pub fn remote_address(&self) -> SocketAddr {
-        todo!()
+        canonical(self.quinn.remote_address())
     }
 
-    /// A number that tells this connection from others of this process.
+    /// A number that tells this connection from the others that live in this process.
     pub fn id(&self) -> usize {
-        todo!()
+        self.quinn.stable_id()
     }
 
-    /// Opens a stream in both directions. The other side learns of it with the first message. Waits while the limit of open streams is
-    /// reached. Data of a higher `priority` always goes before data of a lower one; 0 is the middle.
+    /// Opens a stream in both directions. Only the side that dialed may (asserted): the other answers on its streams. The other side learns
+    /// of it with the first message. Waits while the limit of open streams is reached. Data of a higher `priority` always goes before data
+    /// of a lower one; 0 is the middle. The priority is of this side's half; the other side sets its own.
     pub async fn open_bi(&self, priority: i32) -> Result<(SendHalf, RecvHalf), ConnectionLost> {
-        let _ = priority;
-        todo!()
+        assert!(
+            self.peer.side == Side::Dialing,
+            "streams are opened by the side that dialed"
+        );
+        let (send, recv) = self.quinn.open_bi().await?;
+        let send = SendHalf::new(send);
+        send.set_priority(priority);
+        Ok((send, RecvHalf::new(recv)))
     }
 
-    /// The next stream that the other side opened.
+    /// The next stream that the other side opened. Cancel-safe.
     pub async fn accept_bi(&self) -> Result<(SendHalf, RecvHalf), ConnectionLost> {
-        todo!()
+        let (send, recv) = self.quinn.accept_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
     /// Counters so far.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let stats = self.quinn.stats();
+        Stats {
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+            retransmitted_bytes: stats.path.lost_bytes,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            rtt: stats.path.rtt,
+            mtu: stats.path.current_mtu,
+        }
     }
 
     /// Closes it at once: streams are abandoned, the other side gets the code and the reason.
     pub fn close(&self, code: u32, reason: &str) {
-        let _ = (code, reason);
-        todo!()
+        self.quinn.close(var_int(code), reason.as_bytes());
     }
 
     /// Waits until it is closed, by whomever, and says why.
     pub async fn closed(&self) -> ConnectionLost {
-        todo!()
+        self.quinn.closed().await.into()
     }
 
     /// Why it is closed, or `None` while it lives.
     pub fn close_reason(&self) -> Option<ConnectionLost> {
-        todo!()
+        self.quinn.close_reason().map(ConnectionLost::from)
     }
+}
+
+/// An IPv4 address as such, even where a socket of both families writes it as IPv6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Counters of a connection since it was made.

@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
 use crate::frame::FrameError;
 
 /// Codes sent when one side closes a connection or a stream, with a reason in words beside them. Codes from 0x100 on are the caller's.
@@ -177,4 +179,90 @@ pub enum RecvError {
     /// The stream was stopped from this side before.
     #[error("the stream is closed for receiving")]
     Closed,
+}
+
+/// A code of ours as QUIC takes it.
+pub(crate) fn var_int(code: u32) -> VarInt {
+    VarInt::from_u32(code)
+}
+
+/// A code as it came; codes of ours fit 32 bits, others are cut to the largest.
+pub(crate) fn code_of(code: VarInt) -> u32 {
+    u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
+}
+
+impl From<ConnectionError> for ConnectionLost {
+    fn from(error: ConnectionError) -> ConnectionLost {
+        match error {
+            ConnectionError::ApplicationClosed(close) => ConnectionLost::ClosedByPeer {
+                code: code_of(close.error_code),
+                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            ConnectionError::ConnectionClosed(close) => ConnectionLost::RefusedByPeer {
+                reason: explain(
+                    u64::from(close.error_code),
+                    &String::from_utf8_lossy(&close.reason),
+                ),
+            },
+            ConnectionError::TransportError(error) => ConnectionLost::Broken {
+                reason: explain(u64::from(error.code), &error.reason),
+            },
+            ConnectionError::Reset => ConnectionLost::Reset,
+            ConnectionError::TimedOut => ConnectionLost::TimedOut,
+            ConnectionError::LocallyClosed => ConnectionLost::ClosedHere,
+            other @ (ConnectionError::VersionMismatch | ConnectionError::CidsExhausted) => {
+                ConnectionLost::Broken {
+                    reason: other.to_string(),
+                }
+            }
+        }
+    }
+}
+
+/// Adds to the TLS layer's own words what they mean here. `code` is QUIC's: 0x100 plus the TLS alert (RFC 9001, 4.8).
+fn explain(code: u64, words: &str) -> String {
+    let meaning = match code {
+        0x12a => "a certificate that cannot be used here",
+        0x12b => "a certificate of an unsupported kind",
+        0x12d => "an expired certificate",
+        0x12e => "a certificate not good for this name or purpose",
+        0x130 => "a certificate not issued by the cluster's CA",
+        0x133 => "a bad signature: certificate and key do not fit",
+        0x174 => "no certificate was shown, and one is demanded",
+        0x178 => "another protocol is spoken there, or another version of it",
+        0x02 => "the connection was turned away: too many at once, or not accepting any",
+        _ if words.is_empty() => return format!("QUIC error {code:#x}"),
+        _ => return words.to_owned(),
+    };
+    if words.is_empty() {
+        meaning.to_owned()
+    } else {
+        format!("{meaning} ({words})")
+    }
+}
+
+impl From<WriteError> for SendError {
+    fn from(error: WriteError) -> SendError {
+        match error {
+            WriteError::Stopped(code) => SendError::Stopped {
+                code: code_of(code),
+            },
+            WriteError::ConnectionLost(lost) => SendError::Lost(lost.into()),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => SendError::Closed,
+        }
+    }
+}
+
+impl From<ReadError> for RecvError {
+    fn from(error: ReadError) -> RecvError {
+        match error {
+            ReadError::Reset(code) => RecvError::Reset {
+                code: code_of(code),
+            },
+            ReadError::ConnectionLost(lost) => RecvError::Lost(lost.into()),
+            ReadError::ClosedStream
+            | ReadError::ZeroRttRejected
+            | ReadError::IllegalOrderedRead => RecvError::Closed,
+        }
+    }
 }

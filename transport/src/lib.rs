@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod accept;
+mod assemble;
 pub mod connection;
 pub mod credentials;
 pub mod endpoint;
@@ -19,6 +21,7 @@ pub mod options;
 pub mod outbox;
 pub mod pki;
 pub mod stream;
+mod tls;
 
 pub use connection::{Connection, Stats};
 pub use credentials::{Credentials, CredentialsError};

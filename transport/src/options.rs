@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
 /// Limits and settings of an endpoint. The defaults are meant for a node and for its clients alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportOptions {
@@ -56,5 +58,165 @@ impl Default for TransportOptions {
             connections_max: 4_096,
             socket_buffer_bytes: 4 << 20,
         }
+    }
+}
+
+/// The largest datagram that a batched send (GSO) can carry whole: one send takes at most 64 KiB, and quinn puts ten datagrams into it. A
+/// larger one makes the send fail, unseen, until the link falls to the smallest datagrams.
+const MTU_MAX_WITH_GSO: u16 = 6_550;
+/// The smallest datagram size QUIC allows as a limit (RFC 9000, 14).
+const MTU_MIN: u16 = 1_200;
+/// Largest UDP payload over IPv4 is 65,507; some room is left for options.
+const MTU_MAX: u16 = 65_000;
+/// Received before the other side is identified; it may not even open a stream by then.
+const WINDOW_UNIDENTIFIED: u32 = 64 << 10;
+/// Round-trip time assumed before the first sample. The default of 333 ms repeats a lost first packet after one second; a data centre is
+/// quicker, and between continents a needless repetition costs one packet.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+/// Out-of-order handshake bytes kept: certificates are a few KiB.
+const CRYPTO_BUFFER_BYTES: usize = 16 << 10;
+
+/// Which end of a connection settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Dialing,
+    Accepting,
+}
+
+impl TransportOptions {
+    /// Says which setting cannot work, and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{name} is {value}, must be {min} to {max}"))
+            }
+        };
+        let mtu_min = u64::from(MTU_MIN);
+        let window_max = u64::from(u32::MAX >> 1);
+        within(
+            "mtu_max",
+            self.mtu_max.into(),
+            mtu_min,
+            MTU_MAX_WITH_GSO.into(),
+        )?;
+        within(
+            "mtu_max_loopback",
+            self.mtu_max_loopback.into(),
+            mtu_min,
+            MTU_MAX.into(),
+        )?;
+        for (name, value) in [
+            ("stream_window", self.stream_window),
+            ("connection_window_peer", self.connection_window_peer),
+            ("connection_window_client", self.connection_window_client),
+            ("send_window", self.send_window),
+        ] {
+            within(name, value.into(), WINDOW_UNIDENTIFIED.into(), window_max)?;
+        }
+        within("streams_max_peer", self.streams_max_peer.into(), 1, 1 << 20)?;
+        within(
+            "streams_max_client",
+            self.streams_max_client.into(),
+            1,
+            1 << 20,
+        )?;
+        within("handshakes_max", self.handshakes_max as u64, 2, 1 << 16)?;
+        within("connections_max", self.connections_max as u64, 1, 1 << 20)?;
+        within(
+            "socket_buffer_bytes",
+            self.socket_buffer_bytes as u64,
+            64 << 10,
+            1 << 30,
+        )?;
+        let idle = u64::try_from(self.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        within("idle_timeout (ms)", idle, 100, 3_600_000)?;
+        if self.keep_alive.is_zero() || self.keep_alive > self.idle_timeout / 2 {
+            return Err("keep_alive must be above 0 and at most half of idle_timeout".to_owned());
+        }
+        if self.handshake_timeout.is_zero() {
+            return Err("handshake_timeout must be above 0".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The settings of one connection, as quinn takes them. What is not set here is at quinn's default on purpose: congestion control is
+    /// Cubic with its default initial window, and acknowledgement frequency is left alone (neither gained anything when measured).
+    pub(crate) fn for_quinn(&self, side: Side, loopback: bool) -> TransportConfig {
+        let mtu_max = if loopback {
+            self.mtu_max_loopback
+        } else {
+            self.mtu_max
+        };
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(mtu_max);
+        // A congested path can look like a black hole; ten seconds at the smallest datagrams are enough.
+        discovery.black_hole_cooldown(Duration::from_secs(10));
+
+        let mut config = TransportConfig::default();
+        // `initial_mtu` stays at 1200: a handshake that starts with datagrams the path does not carry never ends.
+        config.mtu_discovery_config(Some(discovery));
+        config.enable_segmentation_offload(mtu_max <= MTU_MAX_WITH_GSO);
+        config.stream_receive_window(self.stream_window.into());
+        config.send_window(self.send_window.into());
+        match side {
+            // The dialing side opens the streams and the other side answers on them; the one exception is the welcome.
+            Side::Dialing => {
+                config.receive_window(self.connection_window_peer.into());
+                config.max_concurrent_bidi_streams(0u32.into());
+                config.max_concurrent_uni_streams(1u32.into());
+            }
+            // Raised once it is known who dialed.
+            Side::Accepting => {
+                config.receive_window(WINDOW_UNIDENTIFIED.into());
+                config.max_concurrent_bidi_streams(0u32.into());
+                config.max_concurrent_uni_streams(0u32.into());
+            }
+        }
+        let idle = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+        config.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))));
+        config.keep_alive_interval(Some(self.keep_alive));
+        config.initial_rtt(INITIAL_RTT);
+        config.crypto_buffer_size(CRYPTO_BUFFER_BYTES);
+        // QUIC datagrams (unreliable, beside streams) are not used.
+        config.datagram_receive_buffer_size(None);
+        // Tells observers of the path the round-trip time; nobody asked for it.
+        config.allow_spin(false);
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_sound() {
+        assert_eq!(TransportOptions::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let refuse = |change: fn(&mut TransportOptions), name: &str| {
+            let mut options = TransportOptions::default();
+            change(&mut options);
+            let complaint = options.check().unwrap_err();
+            assert!(complaint.contains(name), "{complaint}");
+        };
+        refuse(|o| o.mtu_max = 9_000, "mtu_max");
+        refuse(|o| o.mtu_max = 1_199, "mtu_max");
+        refuse(|o| o.mtu_max_loopback = 65_001, "mtu_max_loopback");
+        refuse(|o| o.stream_window = 0, "stream_window");
+        refuse(|o| o.streams_max_client = 0, "streams_max_client");
+        refuse(|o| o.handshakes_max = 1, "handshakes_max");
+        refuse(|o| o.connections_max = 0, "connections_max");
+        refuse(|o| o.socket_buffer_bytes = 0, "socket_buffer_bytes");
+        refuse(|o| o.idle_timeout = Duration::ZERO, "idle_timeout");
+        refuse(|o| o.keep_alive = o.idle_timeout, "keep_alive");
+        refuse(
+            |o| o.handshake_timeout = Duration::ZERO,
+            "handshake_timeout",
+        );
     }
 }

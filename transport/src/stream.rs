@@ -1,59 +1,223 @@
-//! Messages on a stream.
-#![allow(clippy::todo)]
+//! Messages on a stream, one after another.
+//!
+//! Owns the two halves of a stream: gathering messages into few writes, and receiving them whole. Knows nothing of what they mean. On every walk,
+//! at both ends of each hop.
+//!
+//! A body is copied once, at the receiver, into one contiguous buffer: the pieces QUIC delivers are as small as its datagrams, and whoever
+//! stamps or writes a frame wants it in one piece. The sender copies small pieces only, since QUIC keeps a record for each until it is acknowledged.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::error::{RecvError, SendError};
-use crate::frame::{Limits, Message};
+use crate::assemble::Assembler;
+use crate::error::{RecvError, SendError, close, code_of, var_int};
+use crate::frame::{FrameError, Limits, Message, PREAMBLE_LEN, Preamble};
 
-/// The sending half of a stream.
+/// Pieces shorter than this are copied together before they are handed to QUIC; longer ones are handed over as they are.
+const COPY_BYTES_MAX: usize = 2 << 10;
+/// Pieces taken from QUIC at a time: one lock of the connection for all of them.
+const CHUNKS: usize = 16;
+
+/// The sending half of a stream. Dropped, the stream ends in good order after what was sent; unless that was half a message, then it is reset.
 #[derive(Debug)]
-pub struct SendHalf {}
+pub struct SendHalf {
+    quinn: quinn::SendStream,
+    gather: Gather,
+    /// A write is under way. Still set when the next one begins: that one was abandoned half-way.
+    writing: bool,
+}
 
 impl SendHalf {
-    /// Sends one message; `body` is what its pieces are in a row. The pieces are not copied, and are left empty. Returns once all is in the hands of QUIC
-    /// (flow control is the back pressure), not when it has arrived. Not cancel-safe: dropped half-way, the stream is closed for sending.
+    pub(crate) fn new(quinn: quinn::SendStream) -> SendHalf {
+        SendHalf {
+            quinn,
+            gather: Gather::default(),
+            writing: false,
+        }
+    }
+
+    /// Sends one message; its body is the pieces of `body` in a row. The pieces are taken, and left empty. Returns once all is in the hands of
+    /// QUIC (flow control is the back pressure), not when it has arrived. Not cancel-safe: dropped half-way, the stream is closed for
+    /// sending.
     pub async fn send(
         &mut self,
         kind: u8,
         head: &[u8],
         body: &mut [Bytes],
     ) -> Result<(), SendError> {
-        let _ = (kind, head, body);
-        todo!()
+        self.gather(kind, head, body)?;
+        self.flush().await
     }
 
-    /// Ends the stream in good order: the other side receives what was sent, then `None`.
+    /// Adds one message to what the next [`SendHalf::flush`] writes.
+    pub(crate) fn gather(
+        &mut self,
+        kind: u8,
+        head: &[u8],
+        body: &mut [Bytes],
+    ) -> Result<(), FrameError> {
+        let body_len = body.iter().map(Bytes::len).sum();
+        let preamble = Preamble::new(kind, head.len(), body_len)?;
+        self.gather.begin(preamble, head);
+        for piece in body {
+            self.gather.add(std::mem::take(piece));
+        }
+        Ok(())
+    }
+
+    /// Writes what was gathered. Not cancel-safe, as [`SendHalf::send`].
+    pub(crate) async fn flush(&mut self) -> Result<(), SendError> {
+        if self.writing {
+            self.gather.pieces.clear();
+            return Err(SendError::Closed);
+        }
+        self.gather.close();
+        self.writing = true;
+        let outcome = self.quinn.write_all_chunks(&mut self.gather.pieces).await;
+        self.gather.pieces.clear();
+        outcome?;
+        self.writing = false;
+        Ok(())
+    }
+
+    /// Ends the stream in good order: the other side receives what was sent, then `None`. Nothing can be sent after it.
     pub fn finish(&mut self) {
-        todo!()
+        // It fails only if the stream was finished, reset or stopped already: there is nothing left to end then.
+        let _ = self.quinn.finish();
     }
 
-    /// Data of a higher priority goes before data of a lower one, among the streams of a connection.
+    /// Data of a higher priority goes before data of a lower one, among the streams of a connection. 0 at first.
     pub fn set_priority(&self, priority: i32) {
-        let _ = priority;
-        todo!()
+        // It fails only if the stream is closed for sending: then its priority no longer matters.
+        let _ = self.quinn.set_priority(priority);
     }
 
-    /// Waits until the other side stops reading, has read all up to the end, or is gone.
+    /// Waits until the other side stops reading, is gone, or has received all up to the end ([`SendError::Closed`]). Cancel-safe.
     pub async fn stopped(&mut self) -> SendError {
-        todo!()
+        match self.quinn.stopped().await {
+            Ok(Some(code)) => SendError::Stopped {
+                code: code_of(code),
+            },
+            Ok(None) | Err(quinn::StoppedError::ZeroRttRejected) => SendError::Closed,
+            Err(quinn::StoppedError::ConnectionLost(lost)) => SendError::Lost(lost.into()),
+        }
     }
 }
 
-/// The receiving half of a stream.
-#[derive(Debug)]
-pub struct RecvHalf {}
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if self.writing {
+            // Fails only if it is closed already.
+            let _ = self.quinn.reset(var_int(close::DROPPED));
+        }
+    }
+}
 
-impl RecvHalf {
-    /// The next message, or `None` at the stream's end. Cancel-safe: dropped half-way, the next call goes on where it was.
-    pub async fn recv(&mut self, limits: &Limits) -> Result<Option<Message>, RecvError> {
-        let _ = limits;
-        todo!()
+/// Messages turned into few pieces: preambles, heads and short pieces copied together, long pieces as they are.
+#[derive(Debug, Default)]
+struct Gather {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Gather {
+    fn begin(&mut self, preamble: Preamble, head: &[u8]) {
+        self.small.reserve(PREAMBLE_LEN + head.len());
+        self.small.extend_from_slice(&preamble.encode());
+        self.small.extend_from_slice(head);
     }
 
-    /// Tells the other side that nothing more will be read.
+    fn add(&mut self, piece: Bytes) {
+        if piece.len() <= COPY_BYTES_MAX {
+            self.small.extend_from_slice(&piece);
+        } else {
+            self.close();
+            self.pieces.push(piece);
+        }
+    }
+
+    /// Makes a piece of what was copied so far.
+    fn close(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+}
+
+/// The receiving half of a stream. Dropped before its end, the other side is told that nothing more will be read.
+#[derive(Debug)]
+pub struct RecvHalf {
+    quinn: quinn::RecvStream,
+    assembler: Assembler,
+    /// Taken from QUIC; those before `next` are used up.
+    chunks: [Bytes; CHUNKS],
+    next: usize,
+    filled: usize,
+    /// After this nothing can be made of the stream.
+    failed: Option<FrameError>,
+}
+
+impl RecvHalf {
+    pub(crate) fn new(quinn: quinn::RecvStream) -> RecvHalf {
+        RecvHalf {
+            quinn,
+            assembler: Assembler::default(),
+            chunks: Default::default(),
+            next: 0,
+            filled: 0,
+            failed: None,
+        }
+    }
+
+    /// The next message, or `None` at the stream's end. Lengths are checked against `limits` before room is made, and room is made only as data
+    /// comes. Cancel-safe: dropped half-way, the next call goes on where it was. A head may share memory with the datagram it came in:
+    /// copy what is to be kept for long.
+    pub async fn recv(&mut self, limits: &Limits) -> Result<Option<Message>, RecvError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone().into());
+        }
+        loop {
+            if let Some(message) = self.assemble(limits)? {
+                return Ok(Some(message));
+            }
+            match self.quinn.read_chunks(&mut self.chunks).await? {
+                Some(filled) => {
+                    self.next = 0;
+                    self.filled = filled;
+                }
+                None if self.assembler.is_empty() => return Ok(None),
+                None => {
+                    let (received, expected) = self.assembler.progress();
+                    return Err(RecvError::CutShort { received, expected });
+                }
+            }
+        }
+    }
+
+    /// A message out of what has been taken from QUIC, if there is a whole one.
+    fn assemble(&mut self, limits: &Limits) -> Result<Option<Message>, FrameError> {
+        while self.next < self.filled {
+            let chunk = &mut self.chunks[self.next];
+            let outcome = self.assembler.feed(chunk, limits);
+            if chunk.is_empty() {
+                // Not only counted off, but let go: it is a slice of a whole datagram.
+                *chunk = Bytes::new();
+                self.next += 1;
+            }
+            match outcome {
+                Ok(None) => {}
+                Ok(message) => return Ok(message),
+                Err(error) => {
+                    self.failed = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the other side, with a code, that nothing more will be read.
     pub fn stop(&mut self, code: u32) {
-        let _ = code;
-        todo!()
+        // Fails only if the stream has ended or was stopped already.
+        let _ = self.quinn.stop(var_int(code));
     }
 }
