@@ -16,8 +16,17 @@
 
 mod core;
 mod effects;
+mod election;
+mod follower;
+pub mod invariants;
+mod leader;
+mod log;
 mod membership;
 mod message;
+mod progress;
+mod quorum;
+mod read;
+mod transfer;
 mod types;
 
 pub use self::core::{PeerView, Raft};

@@ -1,0 +1,150 @@
+//! Elections (section 5.2, the restriction of 5.4.1) with PreVote and the refusal of votes under a live leader (thesis, 9.6).
+//!
+//! Owns who campaigns when, who gets a vote, and how votes are counted. It must not know how a leader leads. The one vote
+//! of a term is durable before anybody hears of it, the candidate itself included: its own vote counts only then, too.
+
+use std::collections::BTreeMap;
+
+use super::core::{Part, Raft};
+use super::quorum::{self, Tally};
+use super::{Ballot, LogId, Message, NodeId, Role, Term};
+
+/// The answers to a candidate's or pre-candidate's question, by voter.
+pub(super) type Votes = BTreeMap<NodeId, bool>;
+
+impl Raft {
+    /// No leader was heard for an election timeout, or no election was won in one.
+    pub(super) fn on_election_timeout(&mut self) {
+        self.restart_election_timer();
+        self.become_follower();
+        if !self.members.current().1.is_voter(self.config.node) {
+            // A learner, or a node whose membership has not reached it yet, waits for a leader to come.
+            return;
+        }
+        self.part = Part::PreCandidate(Votes::from([(self.config.node, true)]));
+        let (term, last) = (self.term() + 1, self.log.last_id());
+        self.ask_voters(&Message::PreVote { term, last });
+        self.count_votes();
+    }
+
+    /// Campaigns in a term of its own. `transfer`: at the leader's request, so its being alive is no objection.
+    pub(super) fn campaign(&mut self, transfer: bool) {
+        self.restart_election_timer();
+        self.become_follower();
+        self.set_ballot(Ballot {
+            term: self.term() + 1,
+            vote: Some(self.config.node),
+        });
+        self.part = Part::Candidate(Votes::new());
+        let (term, last) = (self.term(), self.log.last_id());
+        self.ask_voters(&Message::Vote {
+            term,
+            last,
+            transfer,
+        });
+    }
+
+    fn restart_election_timer(&mut self) {
+        self.draw_election_timeout();
+        self.election_deadline = self.now + self.election_timeout_ms;
+    }
+
+    fn ask_voters(&mut self, question: &Message) {
+        let node = self.config.node;
+        let membership = self.members.current().1;
+        let mut voters = membership.members();
+        voters.retain(|&member| member != node && membership.is_voter(member));
+        for voter in voters {
+            self.send(voter, question.clone());
+        }
+    }
+
+    /// Whether a leader is alive as far as this node can tell: then votes are refused, and terms that others want to
+    /// begin by an election are not entered.
+    pub(super) fn hears_leader(&self) -> bool {
+        match &self.part {
+            // CheckQuorum sees to it that a leader without a quorum is none.
+            Part::Leader(_) => true,
+            Part::Follower(following) => following.leader_heard_at.is_some_and(|heard| {
+                self.now < heard.saturating_add(self.config.election_timeout_min_ms)
+            }),
+            Part::PreCandidate(_) | Part::Candidate(_) => false,
+        }
+    }
+
+    /// Would this node vote for `from`? Answering changes nothing here: neither term, nor vote, nor timer.
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
+        let granted = term > self.term() && !self.hears_leader() && last >= self.log.last_id();
+        // A refusal bears our own term: a candidate that lags behind learns it and asks again in a later one.
+        let term = if granted { term } else { self.term() };
+        self.send(from, Message::PreVoteReply { term, granted });
+    }
+
+    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+        let expected = if granted {
+            self.term() + 1
+        } else {
+            self.term()
+        };
+        if let Part::PreCandidate(votes) = &mut self.part
+            && term == expected
+        {
+            votes.insert(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// A candidate of our term asks for our vote. One vote a term, to a log at least as up-to-date as ours.
+    pub(super) fn on_vote(&mut self, from: NodeId, last: LogId) {
+        let ballot = self.ballot();
+        let free = ballot.vote.is_none() && self.leader.is_none();
+        let granted = (free && last >= self.log.last_id()) || ballot.vote == Some(from);
+        if granted && free {
+            // Whoever has just helped another to win has no business of its own in this term.
+            self.become_follower();
+            self.set_ballot(Ballot {
+                term: ballot.term,
+                vote: Some(from),
+            });
+            self.restart_election_timer();
+        }
+        self.send(
+            from,
+            Message::VoteReply {
+                term: ballot.term,
+                granted,
+            },
+        );
+    }
+
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+        if let Part::Candidate(votes) = &mut self.part {
+            votes.insert(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// Our ballot is durable: if it holds a vote for ourselves in a running election, that vote counts from now on.
+    pub(super) fn count_own_vote(&mut self) {
+        let node = self.config.node;
+        if let Part::Candidate(votes) = &mut self.part {
+            votes.insert(node, true);
+            self.count_votes();
+        }
+    }
+
+    /// Acts on the votes so far, if they decide anything.
+    fn count_votes(&mut self) {
+        let (Part::PreCandidate(votes) | Part::Candidate(votes)) = &self.part else {
+            return;
+        };
+        let tally = quorum::tally(self.members.current().1, |voter| votes.get(&voter).copied());
+        match (tally, self.role()) {
+            (Tally::Won, Role::PreCandidate) => self.campaign(false),
+            // Others may have answered before our own disk did.
+            (Tally::Won, _) if self.ballot_saved() => self.become_leader(),
+            (Tally::Lost, _) => self.become_follower(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What must be true of a core at any time, and of any two of its states with inputs between them.
+//!
+//! Owns the statements, as code that panics with the one that is broken. Tests and the simulator call it after every
+//! step; the shipped node does not. It sees one replica only: what must hold across replicas (one leader a term,
+//! identical committed logs) is for those who see them all. Properties are numbered as in the list of promises.
+
+use super::core::{Part, PeerView, Raft};
+use super::log;
+use super::quorum;
+use super::{Ballot, Index, LogId, Membership, NodeId, ProgressState, Role, Run, Term};
+
+/// All that a core decides by, copied out at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// This node.
+    pub node: NodeId,
+    /// Its role.
+    pub role: Role,
+    /// Its ballot.
+    pub ballot: Ballot,
+    /// Whether that ballot is fsynced.
+    pub ballot_saved: bool,
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
+    /// The entry before its kept log.
+    pub prev: LogId,
+    /// Terms of its kept log.
+    pub runs: Vec<Run>,
+    /// Last index of its log; inclusive.
+    pub last_index: Index,
+    /// Last index fsynced; inclusive.
+    pub durable_index: Index,
+    /// Last index committed; inclusive.
+    pub commit_index: Index,
+    /// Truncations so far.
+    pub truncations: u64,
+    /// Membership in force, and the index of its entry.
+    pub membership: (Index, Membership),
+    /// A leader's peers.
+    pub peers: Vec<(NodeId, PeerView)>,
+    /// A leader's first index of its term.
+    pub first_of_term: Option<Index>,
+}
+
+impl View {
+    /// Copies out the state of `raft`.
+    pub fn of(raft: &Raft) -> View {
+        let (index, membership) = raft.members.current();
+        let leading = match &raft.part {
+            Part::Leader(leading) => Some(leading),
+            _ => None,
+        };
+        View {
+            node: raft.node(),
+            role: raft.role(),
+            ballot: raft.ballot(),
+            ballot_saved: raft.ballot_saved(),
+            leader: raft.leader(),
+            prev: raft.log.prev(),
+            runs: raft.log.runs().to_vec(),
+            last_index: raft.last_index(),
+            durable_index: raft.durable_index(),
+            commit_index: raft.commit_index(),
+            truncations: raft.truncations(),
+            membership: (index, membership.clone()),
+            peers: leading.map_or_else(Vec::new, |leading| {
+                leading
+                    .peers
+                    .iter()
+                    .map(|(&peer, progress)| (peer, progress.view()))
+                    .collect()
+            }),
+            first_of_term: leading.map(|leading| leading.first_of_term),
+        }
+    }
+
+    /// Term of the entry at `index`, if the log knows it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.prev.index {
+            return Some(self.prev.term);
+        }
+        let known = index > self.prev.index && index <= self.last_index;
+        known.then(|| self.runs[self.runs.partition_point(|run| run.first <= index) - 1].term)
+    }
+
+    /// Runs of the log up to `index`, without those before `from`: comparable between states trimmed differently.
+    fn runs_between(&self, from: Index, index: Index) -> Vec<Run> {
+        let end_of = |position: usize| {
+            self.runs
+                .get(position + 1)
+                .map_or(self.last_index, |next| next.first - 1)
+        };
+        let clip = |(position, run): (usize, &Run)| {
+            let first = run.first.max(from);
+            (first <= end_of(position).min(index)).then_some(Run {
+                first,
+                term: run.term,
+            })
+        };
+        self.runs.iter().enumerate().filter_map(clip).collect()
+    }
+}
+
+/// Panics with the first statement that does not hold of `after`, or of the way from `before` to it.
+pub fn check(before: &View, after: &View) {
+    check_log(after);
+    match after.role {
+        Role::Leader => check_leader(after),
+        Role::Candidate => {
+            assert_eq!(
+                after.ballot.vote,
+                Some(after.node),
+                "a candidate has voted for itself"
+            );
+            assert_eq!(
+                after.leader, None,
+                "a candidate knows no leader of its term"
+            );
+        }
+        Role::PreCandidate => assert_eq!(
+            after.leader, None,
+            "who knows a leader does not ask for votes"
+        ),
+        Role::Follower => assert_ne!(
+            after.leader,
+            Some(after.node),
+            "a follower does not follow itself"
+        ),
+    }
+    check_ballot_transition(before, after);
+    check_log_transition(before, after);
+    if before.role == Role::Leader
+        && after.role == Role::Leader
+        && before.ballot.term == after.ballot.term
+    {
+        check_leader_transition(before, after);
+    }
+}
+
+fn check_log(view: &View) {
+    assert!(
+        log::well_formed(view.prev, &view.runs, view.last_index),
+        "term runs describe the kept log: {view:?}"
+    );
+    assert!(
+        view.prev.index <= view.commit_index,
+        "only committed entries are trimmed (P5)"
+    );
+    assert!(
+        view.commit_index <= view.last_index,
+        "what is committed is in the log (P5)"
+    );
+    assert!(
+        view.durable_index <= view.last_index,
+        "what is durable is in the log"
+    );
+    assert!(
+        view.durable_index >= view.prev.index,
+        "what was trimmed had been durable"
+    );
+    let last_term = view.runs.last().map_or(view.prev.term, |run| run.term);
+    assert!(
+        last_term <= view.ballot.term,
+        "no entry is of a later term than the node"
+    );
+    let (index, membership) = &view.membership;
+    assert!(
+        *index <= view.last_index,
+        "the membership in force is in the log"
+    );
+    for members in [
+        &membership.voters,
+        &membership.voters_outgoing,
+        &membership.learners,
+    ] {
+        assert!(
+            members.is_sorted_by(|a, b| a < b),
+            "members are sorted and free of repeats"
+        );
+    }
+}
+
+fn check_leader(view: &View) {
+    assert_eq!(view.leader, Some(view.node), "a leader knows who leads");
+    assert_eq!(
+        view.ballot.vote,
+        Some(view.node),
+        "a leader has voted for itself (P1)"
+    );
+    assert!(
+        view.ballot_saved,
+        "a leader's vote for itself is durable (P1, P6)"
+    );
+    let first_of_term = view.first_of_term.expect("a leader has opened its term");
+    assert_eq!(
+        view.term_at(first_of_term),
+        Some(view.ballot.term),
+        "a leader's term begins with an entry of its own"
+    );
+    for (peer, progress) in &view.peers {
+        assert!(
+            progress.match_index <= view.last_index,
+            "no peer has more of our log than we (peer {peer})"
+        );
+        assert!(
+            progress.next_index > progress.match_index,
+            "what is acknowledged is not sent again (peer {peer})"
+        );
+        assert!(
+            progress.next_index <= view.last_index + 1,
+            "what does not exist is not sent (peer {peer})"
+        );
+        if progress.state != ProgressState::Pipeline {
+            assert_eq!(
+                progress.in_flight_bytes, 0,
+                "only a pipeline has entries in flight (peer {peer})"
+            );
+        }
+    }
+    let reached = quorum::reached(&view.membership.1, |voter| {
+        let peer = view.peers.iter().find(|(peer, _)| *peer == voter);
+        if voter == view.node {
+            view.durable_index
+        } else {
+            peer.map_or(0, |(_, progress)| progress.match_index)
+        }
+    });
+    if view.commit_index >= first_of_term {
+        assert!(
+            reached >= view.commit_index,
+            "what a leader commits is durable on a quorum (P4)"
+        );
+    }
+}
+
+fn check_ballot_transition(before: &View, after: &View) {
+    assert!(
+        after.ballot.term >= before.ballot.term,
+        "terms never go back (P5)"
+    );
+    if after.ballot.term == before.ballot.term {
+        assert!(
+            before.ballot.vote.is_none() || after.ballot.vote == before.ballot.vote,
+            "a vote is given once a term (P1): {:?} became {:?}",
+            before.ballot,
+            after.ballot
+        );
+        if let (Some(before), Some(after)) = (before.leader, after.leader) {
+            assert_eq!(before, after, "a term has one leader (P1)");
+        }
+    }
+}
+
+fn check_log_transition(before: &View, after: &View) {
+    assert!(
+        after.commit_index >= before.commit_index,
+        "the commit index never goes back (P5)"
+    );
+    assert!(
+        after.prev.index >= before.prev.index,
+        "what is trimmed stays so"
+    );
+    assert!(
+        after.truncations >= before.truncations,
+        "truncations are counted"
+    );
+    let from = after.prev.index + 1;
+    assert_eq!(
+        before.runs_between(from, before.commit_index),
+        after.runs_between(from, before.commit_index),
+        "committed entries never change (P5)"
+    );
+    if before.truncations == after.truncations {
+        assert!(
+            after.last_index >= before.last_index,
+            "a log only shrinks by a counted truncation"
+        );
+        assert!(
+            after.durable_index >= before.durable_index,
+            "what is durable stays so unless truncated"
+        );
+        assert_eq!(
+            before.runs_between(from, before.last_index),
+            after.runs_between(from, before.last_index),
+            "entries only change by a counted truncation"
+        );
+    }
+}
+
+fn check_leader_transition(before: &View, after: &View) {
+    assert_eq!(
+        before.truncations, after.truncations,
+        "a leader never removes entries (5.3, Leader Append-Only)"
+    );
+    for (peer, was) in &before.peers {
+        if let Some((_, is)) = after.peers.iter().find(|(other, _)| other == peer) {
+            assert!(
+                is.match_index >= was.match_index,
+                "what a peer acknowledged stays so (peer {peer})"
+            );
+        }
+    }
+    if after.commit_index > before.commit_index {
+        assert_eq!(
+            after.term_at(after.commit_index),
+            Some(after.ballot.term),
+            "a leader commits by counting only entries of its own term (5.4.2)"
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! Leadership transfer (thesis, 3.10): bring the target up to date, then ask it to campaign at once.
+//!
+//! Owns the hand-over and its failure: after an election timeout without a new leader, the old one goes on. While it
+//! runs, proposals are refused, so that the target can catch up. It must not know why leadership moves.
+
+use super::core::{Part, Raft};
+use super::{Message, Millis, NodeId, TransferError};
+
+/// A hand-over under way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// Who shall lead.
+    pub(super) to: NodeId,
+    /// When to give it up.
+    pub(super) deadline: Millis,
+    /// The target has been asked to campaign. Once: a repeat could reach it late and depose its successor.
+    asked: bool,
+}
+
+impl Raft {
+    /// Starts handing leadership to `to`. Proposals are refused until it succeeds, or fails after an election timeout.
+    pub fn transfer_leader(&mut self, now: Millis, to: NodeId) -> Result<(), TransferError> {
+        self.advance(now);
+        let deadline = self.now + self.config.election_timeout_max_ms;
+        let (own, leader) = (self.config.node, self.leader);
+        let is_voter = self.members.current().1.is_voter(to);
+        let Some(leading) = self.leading_mut() else {
+            return Err(TransferError::NotLeader { leader });
+        };
+        if to == own {
+            return Err(TransferError::ToSelf);
+        }
+        if !is_voter {
+            return Err(TransferError::NotAVoter(to));
+        }
+        if let Some(transfer) = &leading.transfer {
+            return Err(TransferError::InProgress(transfer.to));
+        }
+        leading.transfer = Some(Transfer {
+            to,
+            deadline,
+            asked: false,
+        });
+        self.hurry_transfer(to);
+        Ok(())
+    }
+
+    /// The target of the transfer under way, if any.
+    pub fn transfer_target(&self) -> Option<NodeId> {
+        self.leading()?
+            .transfer
+            .as_ref()
+            .map(|transfer| transfer.to)
+    }
+
+    /// `peer` may have caught up: if it is the target, asks it to campaign.
+    pub(super) fn hurry_transfer(&mut self, peer: NodeId) {
+        let (last_index, term) = (self.log.last_index(), self.term());
+        let Some(leading) = self.leading_mut() else {
+            return;
+        };
+        let caught_up = leading
+            .peers
+            .get(&peer)
+            .is_some_and(|progress| progress.match_index == last_index);
+        if let Some(transfer) = &mut leading.transfer
+            && transfer.to == peer
+            && caught_up
+            && !transfer.asked
+        {
+            transfer.asked = true;
+            self.send(peer, Message::TimeoutNow { term });
+        }
+    }
+
+    pub(super) fn expire_transfer(&mut self) {
+        let now = self.now;
+        if let Some(leading) = self.leading_mut() {
+            leading
+                .transfer
+                .take_if(|transfer| now >= transfer.deadline);
+        }
+    }
+
+    /// The leader of our term wants us to take over.
+    pub(super) fn on_timeout_now(&mut self, from: NodeId) {
+        let follows = matches!(self.part, Part::Follower(_)) && self.leader == Some(from);
+        if follows && self.members.current().1.is_voter(self.config.node) {
+            self.campaign(true);
+        }
+    }
+}
