@@ -5,7 +5,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{FrameError, Limits, Message, PREAMBLE_LEN, Preamble};
+use crate::frame::{FrameError, Head, Limits, Message, PREAMBLE_LEN, Preamble};
 
 /// Room made for a head or body before any of it has come, at most. A length announced without data behind it costs no more than this.
 const EAGER_BYTES: usize = 128 << 10;
@@ -22,6 +22,8 @@ pub(crate) struct Assembler {
     head: Option<Bytes>,
     head_partial: BytesMut,
     body: BytesMut,
+    /// Bytes of the body dropped on the way, when it is not wanted.
+    skipped: usize,
 }
 
 impl Assembler {
@@ -32,12 +34,9 @@ impl Assembler {
         chunk: &mut Bytes,
         limits: &Limits,
     ) -> Result<Option<Message>, FrameError> {
-        let Some(preamble) = self.take_preamble(chunk, limits)? else {
+        let Some(preamble) = self.take_until_body(chunk, limits)? else {
             return Ok(None);
         };
-        if self.head.is_none() && !self.take_head(chunk, preamble.head_len as usize) {
-            return Ok(None);
-        }
         let body_len = preamble.body_len as usize;
         append(&mut self.body, chunk, body_len);
         if self.body.len() < body_len {
@@ -51,6 +50,39 @@ impl Assembler {
         }))
     }
 
+    /// Takes preamble and head of the current message off the front of `chunk`, and nothing of its body. Returns them once complete, as often as
+    /// asked.
+    pub(crate) fn feed_head(
+        &mut self,
+        chunk: &mut Bytes,
+        limits: &Limits,
+    ) -> Result<Option<Head>, FrameError> {
+        let preamble = self.take_until_body(chunk, limits)?;
+        Ok(preamble.map(|preamble| Head {
+            kind: preamble.kind,
+            head: self.head.clone().expect("complete by now"),
+            body_len: preamble.body_len,
+        }))
+    }
+
+    /// Drops what belongs to the body of the current message, whose head is complete, off the front of `chunk`. True once all of it is gone.
+    pub(crate) fn feed_nowhere(&mut self, chunk: &mut Bytes) -> bool {
+        let body_len = self.preamble.map_or(0, |preamble| preamble.body_len);
+        let left = body_len as usize - self.body.len() - self.skipped;
+        let n = left.min(chunk.len());
+        chunk.advance(n);
+        self.skipped += n;
+        if n == left {
+            *self = Assembler::default();
+        }
+        n == left
+    }
+
+    /// Whether preamble and head of the current message are complete.
+    pub(crate) fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Whether nothing of a next message has come.
     pub(crate) fn is_empty(&self) -> bool {
         self.preamble_filled == 0
@@ -62,11 +94,23 @@ impl Assembler {
             .head
             .as_ref()
             .map_or(self.head_partial.len(), Bytes::len);
-        let received = self.preamble_filled + head + self.body.len();
+        let received = self.preamble_filled + head + self.body.len() + self.skipped;
         let announced = self
             .preamble
             .map_or(0, |p| u64::from(p.head_len) + u64::from(p.body_len));
         (received as u64, PREAMBLE_LEN as u64 + announced)
+    }
+
+    fn take_until_body(
+        &mut self,
+        chunk: &mut Bytes,
+        limits: &Limits,
+    ) -> Result<Option<Preamble>, FrameError> {
+        let Some(preamble) = self.take_preamble(chunk, limits)? else {
+            return Ok(None);
+        };
+        let complete = self.head.is_some() || self.take_head(chunk, preamble.head_len as usize);
+        Ok(complete.then_some(preamble))
     }
 
     fn take_preamble(
@@ -157,6 +201,44 @@ mod tests {
             for (message, (kind, head, body)) in received.iter().zip(&sent) {
                 assert_message(message, *kind, head, body);
             }
+        }
+    }
+
+    #[test]
+    fn a_head_is_known_before_its_body_which_may_be_taken_or_dropped() {
+        let wire = [
+            encode(1, b"first", b"dropped"),
+            encode(2, b"second", b"taken"),
+        ]
+        .concat();
+        for cut in 1..=wire.len() {
+            let mut assembler = Assembler::default();
+            let (mut heads, mut taken) = (Vec::new(), Vec::new());
+            for piece in wire.chunks(cut) {
+                let mut chunk = Bytes::copy_from_slice(piece);
+                while !chunk.is_empty() {
+                    let Some(head) = assembler.feed_head(&mut chunk, &LIMITS).unwrap() else {
+                        continue;
+                    };
+                    if head.kind == 1 {
+                        assembler.feed_nowhere(&mut chunk);
+                    } else {
+                        taken.extend(assembler.feed(&mut chunk, &LIMITS).unwrap());
+                    }
+                    heads.push((head.kind, head.head, head.body_len));
+                }
+            }
+            heads.dedup();
+            let expected = [(1, &b"first"[..], 7), (2, b"second", 5)];
+            assert!(
+                heads
+                    .iter()
+                    .map(|(kind, head, len)| (*kind, &head[..], *len))
+                    .eq(expected)
+            );
+            assert_eq!(taken.len(), 1, "cut every {cut} bytes");
+            assert_message(&taken[0], 2, b"second", b"taken");
+            assert!(assembler.is_empty());
         }
     }
 

@@ -36,6 +36,17 @@ pub struct Message {
     pub body: BytesMut,
 }
 
+/// What is known of a message once its head is there and its body is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What the message is; this crate passes it on unread.
+    pub kind: u8,
+    /// The head: small, to be decoded.
+    pub head: Bytes,
+    /// Length of the body that follows, in bytes.
+    pub body_len: u32,
+}
+
 /// The first 16 bytes of a message, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Preamble {

@@ -27,7 +27,7 @@ pub use connection::{Connection, Stats};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError, Incoming};
 pub use error::{ConnectError, ConnectionLost, RecvError, RefusedError, SendError, close};
-pub use frame::{Limits, Message};
+pub use frame::{Head, Limits, Message};
 pub use identity::{ALPN_CLIENT, ALPN_PEER, Alpn, Identity, IdentityError};
 pub use link::Link;
 pub use options::TransportOptions;

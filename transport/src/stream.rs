@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::assemble::Assembler;
 use crate::error::{RecvError, SendError, close, code_of, var_int};
-use crate::frame::{FrameError, Limits, Message, PREAMBLE_LEN, Preamble};
+use crate::frame::{FrameError, Head, Limits, Message, PREAMBLE_LEN, Preamble};
 
 /// Pieces shorter than this are copied together before they are handed to QUIC; longer ones are handed over as they are.
 const COPY_BYTES_MAX: usize = 2 << 10;
@@ -172,12 +172,37 @@ impl RecvHalf {
     /// comes. Cancel-safe: dropped half-way, the next call goes on where it was. A head may share memory with the datagram it came in:
     /// copy what is to be kept for long.
     pub async fn recv(&mut self, limits: &Limits) -> Result<Option<Message>, RecvError> {
+        self.drive(|assembler, chunk| assembler.feed(chunk, limits))
+            .await
+    }
+
+    /// The next message's head, before its body is received; `None` at the stream's end. Then [`RecvHalf::recv`] gives the whole message,
+    /// or [`RecvHalf::skip_body`] drops it. Both lengths are checked against `limits`. Cancel-safe.
+    pub async fn recv_head(&mut self, limits: &Limits) -> Result<Option<Head>, RecvError> {
+        self.drive(|assembler, chunk| assembler.feed_head(chunk, limits))
+            .await
+    }
+
+    /// Receives the rest of the message whose head [`RecvHalf::recv_head`] gave, and drops it, making no room for it. Cancel-safe.
+    pub async fn skip_body(&mut self) -> Result<(), RecvError> {
+        assert!(self.assembler.has_head(), "recv_head comes first");
+        let skipped = self
+            .drive(|assembler, chunk| Ok(assembler.feed_nowhere(chunk).then_some(())))
+            .await?;
+        skipped.ok_or(RecvError::Closed)
+    }
+
+    /// Feeds the assembler with what the stream brings until `step` has what it is after; `None` at the stream's end.
+    async fn drive<T>(
+        &mut self,
+        mut step: impl FnMut(&mut Assembler, &mut Bytes) -> Result<Option<T>, FrameError>,
+    ) -> Result<Option<T>, RecvError> {
         if let Some(error) = &self.failed {
             return Err(error.clone().into());
         }
         loop {
-            if let Some(message) = self.assemble(limits)? {
-                return Ok(Some(message));
+            if let Some(done) = self.assemble(&mut step)? {
+                return Ok(Some(done));
             }
             match self.quinn.read_chunks(&mut self.chunks).await? {
                 Some(filled) => {
@@ -193,26 +218,36 @@ impl RecvHalf {
         }
     }
 
-    /// A message out of what has been taken from QUIC, if there is a whole one.
-    fn assemble(&mut self, limits: &Limits) -> Result<Option<Message>, FrameError> {
-        while self.next < self.filled {
-            let chunk = &mut self.chunks[self.next];
-            let outcome = self.assembler.feed(chunk, limits);
-            if chunk.is_empty() {
+    /// Takes a step with what has been taken from QUIC, as far as that goes.
+    fn assemble<T>(
+        &mut self,
+        step: &mut impl FnMut(&mut Assembler, &mut Bytes) -> Result<Option<T>, FrameError>,
+    ) -> Result<Option<T>, FrameError> {
+        // A step may need no bytes at all: a head that is there already, a body of none.
+        let mut none = Bytes::new();
+        loop {
+            let chunk = match self.chunks[..self.filled].get_mut(self.next) {
+                Some(chunk) => chunk,
+                None if self.assembler.has_head() => &mut none,
+                None => return Ok(None),
+            };
+            let starved = chunk.is_empty();
+            let outcome = step(&mut self.assembler, chunk);
+            if self.next < self.filled && chunk.is_empty() {
                 // Not only counted off, but let go: it is a slice of a whole datagram.
                 *chunk = Bytes::new();
                 self.next += 1;
             }
             match outcome {
+                Ok(None) if starved => return Ok(None),
                 Ok(None) => {}
-                Ok(message) => return Ok(message),
+                Ok(done) => return Ok(done),
                 Err(error) => {
                     self.failed = Some(error.clone());
                     return Err(error);
                 }
             }
         }
-        Ok(None)
     }
 
     /// Tells the other side, with a code, that nothing more will be read.
