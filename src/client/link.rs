@@ -1,0 +1,479 @@
+//! Finding the cluster: one connection to each node, who leads what, requests that are tried again.
+//!
+//! Owns connections and what is known of leaders. Knows messages and transport, nothing of records. On every walk of the
+//! client. Connections are dialed when they are first needed and again after they were lost; what is known of leaders is a
+//! hint that an answer `NotLeader`, a refusal or silence puts right.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use transport::{Alpn, Connection, Credentials, Endpoint, Limits, TransportOptions};
+
+use super::ClientError;
+use super::admin::unexpected;
+use crate::config::ClientConfig;
+use crate::wire::{
+    ApiError, Metadata, REPLY_HEAD_BYTES_MAX, Reply, Request, TopicInfo, decode_reply,
+    encode_request,
+};
+
+/// Time for finding the first node.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one attempt at a request, before another node is tried.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one question about leaders: it is asked of all nodes at once.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// What was learned less than this ago is not asked again.
+const METADATA_FRESH: Duration = Duration::from_millis(20);
+/// First and longest pause between two attempts.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Caps on a reply without a body.
+const REPLY_LIMITS: Limits = Limits {
+    head_bytes_max: REPLY_HEAD_BYTES_MAX,
+    body_bytes_max: 0,
+};
+
+/// Whom a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Whoever answers.
+    Any,
+    /// The leader of group 0, or whoever answers while it is not known.
+    Controller,
+    /// The leader of a group, or whoever answers while it is not known.
+    Leader(u64),
+}
+
+/// What is shared by everything a client does.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    endpoint: Endpoint,
+    nodes: Mutex<BTreeMap<u64, Arc<Node>>>,
+    known: Mutex<Known>,
+    /// Held while leaders are asked for, so that many who need to know ask once.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Node {
+    id: u64,
+    address: String,
+    /// Held while dialing, so that many who need the connection dial once.
+    connection: tokio::sync::Mutex<Option<Connection>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    controller: Option<u64>,
+    topics: HashMap<String, (Arc<TopicInfo>, Instant)>,
+    /// Leaders by group, from metadata and from hints.
+    leaders: HashMap<u64, u64>,
+}
+
+/// One attempt at a request failed.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// The node could not be reached, or went away, or was silent.
+    Unreachable(String),
+    /// The node answered with an error.
+    Refused(ApiError),
+    /// The node answered nonsense.
+    Protocol(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(reason) | Self::Protocol(reason) => f.write_str(reason),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Pauses that grow, with jitter, until something succeeds.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self {
+            next: BACKOFF_FIRST,
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.next = BACKOFF_FIRST;
+    }
+
+    /// The next pause: half of it fixed, half random.
+    pub(super) fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f64(0.5 + 0.5 * fastrand::f64());
+        self.next = (self.next * 2).min(BACKOFF_MAX);
+        pause
+    }
+}
+
+impl Cluster {
+    /// Loads certificates, opens a socket, and asks the nodes of `config` until one answers.
+    pub(super) async fn connect(config: &ClientConfig) -> Result<Self, ClientError> {
+        let credentials = Credentials::load(&config.ca, &config.cert, &config.key)?;
+        let options = TransportOptions {
+            idle_timeout: Duration::from_secs(2),
+            keep_alive: Duration::from_millis(500),
+            handshake_timeout: Duration::from_secs(2),
+            ..TransportOptions::default()
+        };
+        let endpoint = Endpoint::client(&credentials, &options)?;
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|node| (node.id, Node::new(node.id, node.address.clone())))
+            .collect();
+        let cluster = Self {
+            endpoint,
+            nodes: Mutex::new(nodes),
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::new(()),
+        };
+        let (deadline, mut backoff) = (Instant::now() + CONNECT_TIMEOUT, Backoff::new());
+        loop {
+            match cluster.ask_all(Some(Vec::new()), None).await {
+                Ok(_) => return Ok(cluster),
+                Err(tried) if Instant::now() >= deadline => {
+                    return Err(ClientError::NoNode { tried });
+                }
+                Err(_) => tokio::time::sleep(backoff.pause()).await,
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.endpoint
+            .close(transport::close::STOPPING, "the client is done")
+            .await;
+    }
+
+    /// The live connection to `node`, dialed if need be.
+    pub(super) async fn connection(&self, node: u64) -> Result<Connection, Failure> {
+        let found = lock(&self.nodes).get(&node).cloned();
+        let found =
+            found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))?;
+        found.connection(&self.endpoint).await
+    }
+
+    /// One request to one node, on a stream of its own.
+    pub(super) async fn request(
+        &self,
+        node: u64,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let found = lock(&self.nodes).get(&node).cloned();
+        let found =
+            found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))?;
+        found.ask(&self.endpoint, request, limit).await
+    }
+
+    /// A request that is tried again, elsewhere if need be, until it is answered, refused for good, or `limit` has passed.
+    pub(super) async fn call(
+        &self,
+        target: Target,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<(u64, Reply), ClientError> {
+        let (deadline, mut backoff) = (Instant::now() + limit, Backoff::new());
+        let (mut hint, mut turn, mut last) = (None, 0, String::from("nothing was tried"));
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::Timeout { after: limit, last });
+            }
+            let first_choice = hint.take().or_else(|| {
+                if turn == 0 {
+                    self.preferred(target)
+                } else {
+                    None
+                }
+            });
+            let node = first_choice.unwrap_or_else(|| self.in_turn(turn));
+            turn += 1;
+            match self.request(node, request, left.min(ATTEMPT_TIMEOUT)).await {
+                Ok(reply) => return Ok((node, reply)),
+                Err(Failure::Protocol(reason)) => {
+                    return Err(ClientError::Protocol { node, reason });
+                }
+                Err(Failure::Refused(error)) if !error.is_retriable() => {
+                    return Err(ClientError::Refused(error));
+                }
+                Err(Failure::Refused(ApiError::NotLeader {
+                    leader: Some((leader, address)),
+                })) if leader != node => {
+                    self.learn_node(leader, &address);
+                    last = format!("node {node} sent us to node {leader}");
+                    hint = Some(leader);
+                    tokio::time::sleep(BACKOFF_FIRST.min(left)).await;
+                }
+                Err(failure) => {
+                    last = format!("node {node}: {failure}");
+                    tokio::time::sleep(backoff.pause().min(left)).await;
+                }
+            }
+        }
+    }
+
+    /// A topic as it was last seen, or asked for if it was not.
+    pub(super) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+        let seen = lock(&self.known)
+            .topics
+            .get(name)
+            .map(|(topic, _)| Arc::clone(topic));
+        match seen {
+            Some(topic) => Ok(topic),
+            None => self.refresh(name, None).await,
+        }
+    }
+
+    /// Asks for a topic's leaders anew, of any node but `avoid`.
+    pub(super) async fn refresh(
+        &self,
+        name: &str,
+        avoid: Option<u64>,
+    ) -> Result<Arc<TopicInfo>, ClientError> {
+        let _one_at_a_time = self.asking.lock().await;
+        if let Some((topic, at)) = lock(&self.known).topics.get(name) {
+            if at.elapsed() < METADATA_FRESH {
+                return Ok(Arc::clone(topic));
+            }
+        }
+        self.ask_all(Some(vec![name.to_owned()]), avoid)
+            .await
+            .map_err(|tried| ClientError::NoNode { tried })?;
+        let seen = lock(&self.known)
+            .topics
+            .get(name)
+            .map(|(topic, _)| Arc::clone(topic));
+        seen.ok_or(ClientError::Refused(ApiError::UnknownTopic))
+    }
+
+    /// A topic that may have been made a moment ago: nodes that have not heard of it yet get a second to do so.
+    pub(super) async fn young_topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+        let mut backoff = Backoff::new();
+        for _ in 0..6 {
+            match self.topic(name).await {
+                Err(ClientError::Refused(ApiError::UnknownTopic) | ClientError::NoNode { .. }) => {}
+                other => return other,
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+        self.topic(name).await
+    }
+
+    /// Waits until every partition of a topic has a leader, or until `deadline`.
+    pub(super) async fn wait_for_leaders(&self, name: &str, deadline: Instant) {
+        let mut backoff = Backoff::new();
+        while Instant::now() < deadline {
+            if let Ok(topic) = self.refresh(name, None).await {
+                if topic
+                    .partitions
+                    .iter()
+                    .all(|partition| partition.leader.is_some())
+                {
+                    return;
+                }
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// A producer id and its epoch.
+    pub(super) async fn producer_id(&self, limit: Duration) -> Result<(u64, u32), ClientError> {
+        match self.call(Target::Any, &Request::ProducerId, limit).await? {
+            (_, Reply::ProducerId { id, epoch }) => Ok((id, epoch)),
+            (node, other) => Err(unexpected(node, &other)),
+        }
+    }
+
+    /// Takes in who leads a group, as a node said.
+    pub(super) fn learn_leader(&self, group: u64, leader: u64, address: &str) {
+        self.learn_node(leader, address);
+        lock(&self.known).leaders.insert(group, leader);
+    }
+
+    /// Forgets that `node` leads a group: it turned out not to.
+    pub(super) fn forget_leader(&self, group: u64, node: u64) {
+        let mut known = lock(&self.known);
+        if known.leaders.get(&group) == Some(&node) {
+            known.leaders.remove(&group);
+        }
+    }
+
+    /// Who leads a group, as far as is known.
+    pub(super) fn leader(&self, group: u64) -> Option<u64> {
+        lock(&self.known).leaders.get(&group).copied()
+    }
+
+    fn learn_node(&self, id: u64, address: &str) {
+        lock(&self.nodes)
+            .entry(id)
+            .or_insert_with(|| Node::new(id, address.to_owned()));
+    }
+
+    fn preferred(&self, target: Target) -> Option<u64> {
+        match target {
+            Target::Any => None,
+            Target::Controller => lock(&self.known).controller,
+            Target::Leader(group) => self.leader(group),
+        }
+    }
+
+    /// The nodes in turn, those that are connected first.
+    fn in_turn(&self, turn: usize) -> u64 {
+        let mut nodes: Vec<Arc<Node>> = lock(&self.nodes).values().cloned().collect();
+        nodes.sort_by_key(|node| !node.is_up());
+        nodes[turn % nodes.len()].id
+    }
+
+    /// Asks all nodes but `avoid` at once for metadata, and takes the first answer in. Else each node's failure.
+    async fn ask_all(&self, topics: Option<Vec<String>>, avoid: Option<u64>) -> Result<(), String> {
+        let asked = topics.clone().unwrap_or_default();
+        let nodes: Vec<Arc<Node>> = lock(&self.nodes)
+            .values()
+            .filter(|node| Some(node.id) != avoid)
+            .cloned()
+            .collect();
+        let mut attempts = JoinSet::new();
+        for node in nodes {
+            let (endpoint, request) = (
+                self.endpoint.clone(),
+                Request::Metadata {
+                    topics: topics.clone(),
+                },
+            );
+            attempts.spawn(async move {
+                (
+                    node.id,
+                    node.ask(&endpoint, &request, METADATA_TIMEOUT).await,
+                )
+            });
+        }
+        let mut tried = Vec::new();
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt {
+                Ok((_, Ok(Reply::Metadata(metadata)))) => {
+                    self.take_in(metadata, &asked);
+                    return Ok(());
+                }
+                Ok((id, Ok(_))) => tried.push(format!("node {id} answered another question")),
+                Ok((id, Err(failure))) => tried.push(format!("node {id}: {failure}")),
+                Err(error) => tried.push(error.to_string()),
+            }
+        }
+        Err(tried.join("; "))
+    }
+
+    fn take_in(&self, metadata: Metadata, asked: &[String]) {
+        for node in &metadata.nodes {
+            self.learn_node(node.id, &node.address);
+        }
+        let mut known = lock(&self.known);
+        known.controller = metadata.controller_leader.or(known.controller);
+        for name in asked {
+            known.topics.remove(name);
+        }
+        let now = Instant::now();
+        for topic in metadata.topics {
+            for partition in &topic.partitions {
+                match partition.leader {
+                    Some(leader) => known.leaders.insert(partition.group, leader),
+                    None => known.leaders.remove(&partition.group),
+                };
+            }
+            known
+                .topics
+                .insert(topic.name.clone(), (Arc::new(topic), now));
+        }
+    }
+}
+
+impl Node {
+    fn new(id: u64, address: String) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            address,
+            connection: tokio::sync::Mutex::new(None),
+        })
+    }
+
+    fn is_up(&self) -> bool {
+        self.connection
+            .try_lock()
+            .is_ok_and(|connection| connection.as_ref().is_some_and(is_live))
+    }
+
+    async fn connection(&self, endpoint: &Endpoint) -> Result<Connection, Failure> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| is_live(connection)) {
+            return Ok(connection.clone());
+        }
+        let mut addresses = tokio::net::lookup_host(&self.address)
+            .await
+            .map_err(unreachable)?;
+        let address = addresses
+            .next()
+            .ok_or_else(|| Failure::Unreachable(format!("{} has no address", self.address)))?;
+        let connection = endpoint
+            .connect(address, self.id, Alpn::Client)
+            .await
+            .map_err(unreachable)?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// One request, on a stream of its own.
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let attempt = async {
+            let connection = self.connection(endpoint).await?;
+            let (mut send, mut recv) = connection.open_bi(0).await.map_err(unreachable)?;
+            let (kind, head) = encode_request(request);
+            send.send(kind, &head, &mut []).await.map_err(unreachable)?;
+            send.finish();
+            let message = recv.recv(&REPLY_LIMITS).await.map_err(unreachable)?;
+            let message = message.ok_or_else(|| {
+                Failure::Unreachable(String::from("the stream ended without an answer"))
+            })?;
+            decode_reply(message.kind, &message.head)
+                .map_err(|error| Failure::Protocol(error.to_string()))
+        };
+        match timeout(limit, attempt).await {
+            Ok(Ok(Reply::Error { error, .. })) => Err(Failure::Refused(error)),
+            Ok(result) => result,
+            Err(_) => Err(Failure::Unreachable(format!("no answer within {limit:?}"))),
+        }
+    }
+}
+
+fn is_live(connection: &Connection) -> bool {
+    connection.close_reason().is_none()
+}
+
+/// Anything that went wrong between here and a node.
+pub(super) fn unreachable(error: impl std::fmt::Display) -> Failure {
+    Failure::Unreachable(error.to_string())
+}
+
+/// The lock; what it guards stays sound if a holder panicked, since every change is a single step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,518 @@
+//! The way of one partition's batches to its leader: built, sent, sent again, settled.
+//!
+//! Owns the in-flight window, the sequence numbers and the stream to the leader. On the produce walk, between the batch being
+//! full and its ack. One task for each partition of a producer; the window is sent again, in order, on each new stream, and
+//! the cluster tells repeated batches from new ones by their sequence.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::debug;
+use transport::{Limits, Message, RecvError, RecvHalf, SendHalf};
+
+use super::delivery::Outcome;
+use super::pending::{Batch, Next, Pending};
+use crate::client::ClientError;
+use crate::client::ProduceError;
+use crate::client::link::{Backoff, Cluster};
+use crate::wire::{
+    ApiError, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX, Reply, Request, decode_reply,
+    encode_request,
+};
+
+/// Silence of a leader that owes an ack, after which the other nodes are asked who leads.
+const SUSPECT_AFTER: Duration = Duration::from_millis(300);
+/// Time for asking them, while acks are not read.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a node that went away is not dialed again, while another may take over.
+const AVOID_FOR: Duration = Duration::from_millis(500);
+
+const LIMITS: Limits = Limits {
+    head_bytes_max: REPLY_HEAD_BYTES_MAX,
+    body_bytes_max: 0,
+};
+
+/// One partition's way to its leader.
+pub(super) struct Lane {
+    cluster: Arc<Cluster>,
+    topic: String,
+    group: u64,
+    pending: Arc<Pending>,
+    /// On their way, oldest first.
+    window: VecDeque<InFlight>,
+    /// Of the next batch to be built.
+    stamp: ProducerStamp,
+    /// A batch was given up: no batch may be built before the window is empty and a fresh id is there.
+    needs_id: bool,
+    correlation: u64,
+    /// A node that went away, and until when it is avoided.
+    avoid: Option<(u64, Instant)>,
+    backoff: Backoff,
+    /// For the error message when time runs out.
+    problem: String,
+}
+
+/// A batch on its way.
+struct InFlight {
+    correlation: u64,
+    frame: Bytes,
+    outcome: Arc<Outcome>,
+    begun: Instant,
+    bytes: usize,
+    /// On the present stream.
+    sent: bool,
+}
+
+/// A stream to the node that should lead.
+struct Stream {
+    node: u64,
+    send: SendHalf,
+    recv: RecvHalf,
+    /// When the leader last gave a sign, or was first owed one.
+    heard: Instant,
+}
+
+/// Why a stream is of no more use.
+enum Over {
+    /// All is sent and acked, and nothing will come.
+    Done,
+    /// Go on at once with another stream.
+    Again,
+    /// Go on with another stream after a pause.
+    Pause,
+}
+
+impl Lane {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        topic: String,
+        partition: &PartitionInfo,
+        id: (u64, u32),
+        pending: Arc<Pending>,
+    ) -> Self {
+        Self {
+            cluster,
+            topic,
+            group: partition.group,
+            pending,
+            window: VecDeque::new(),
+            stamp: ProducerStamp {
+                id: id.0,
+                epoch: id.1,
+                first_sequence: 0,
+            },
+            needs_id: false,
+            correlation: 1,
+            avoid: None,
+            backoff: Backoff::new(),
+            problem: String::from("nothing was tried"),
+        }
+    }
+
+    /// Sends what comes until the producer is closed and all is settled.
+    pub(super) async fn run(mut self) {
+        while self.wait_for_work().await {
+            let over = match timeout_at(self.deadline(), self.connect()).await {
+                Ok(Ok(mut stream)) => self.serve(&mut stream).await,
+                Ok(Err(over)) => over,
+                Err(_) => Over::Again,
+            };
+            self.expire();
+            match over {
+                Over::Done => return,
+                Over::Again => {}
+                Over::Pause => sleep(self.backoff.pause()).await,
+            }
+        }
+    }
+
+    /// False once nothing waits and nothing will come.
+    async fn wait_for_work(&self) -> bool {
+        loop {
+            if !self.window.is_empty() || self.pending.oldest().is_some() {
+                return true;
+            }
+            if self.pending.is_done() {
+                return false;
+            }
+            self.pending.bell().await;
+        }
+    }
+
+    /// When the oldest batch is to be given up.
+    fn deadline(&self) -> Instant {
+        let oldest = self
+            .window
+            .front()
+            .map(|batch| batch.begun)
+            .or_else(|| self.pending.oldest());
+        oldest.unwrap_or_else(Instant::now) + self.pending.settings.delivery_timeout
+    }
+
+    /// A stream to the leader, on which nothing is sent yet.
+    async fn connect(&mut self) -> Result<Stream, Over> {
+        if self.needs_id && self.window.is_empty() {
+            let id = self
+                .cluster
+                .producer_id(self.pending.settings.delivery_timeout)
+                .await;
+            let (id, epoch) = id.map_err(|error| self.trouble(error.to_string()))?;
+            self.stamp = ProducerStamp {
+                id,
+                epoch,
+                first_sequence: 0,
+            };
+            self.needs_id = false;
+        }
+        let node = self.leader().await?;
+        let connection = match self.cluster.connection(node).await {
+            Ok(connection) => connection,
+            Err(failure) => return Err(self.lost(node, &failure.to_string())),
+        };
+        let (send, recv) = connection
+            .open_bi(0)
+            .await
+            .map_err(|error| self.lost(node, &error.to_string()))?;
+        self.window.iter_mut().for_each(|batch| batch.sent = false);
+        debug!(
+            topic = self.topic,
+            partition = self.pending.partition,
+            node,
+            window = self.window.len(),
+            "producing"
+        );
+        Ok(Stream {
+            node,
+            send,
+            recv,
+            heard: Instant::now(),
+        })
+    }
+
+    /// Who leads, as far as can be learned now.
+    async fn leader(&mut self) -> Result<u64, Over> {
+        let avoid = self
+            .avoid
+            .filter(|(_, until)| Instant::now() < *until)
+            .map(|(node, _)| node);
+        if let Some(leader) = self
+            .cluster
+            .leader(self.group)
+            .filter(|leader| Some(*leader) != avoid)
+        {
+            return Ok(leader);
+        }
+        match self.cluster.refresh(&self.topic, avoid).await {
+            Ok(topic) => {
+                let mine = topic
+                    .partitions
+                    .iter()
+                    .find(|info| info.partition == self.pending.partition);
+                let group = mine.map(|info| info.group).ok_or_else(|| self.gone())?;
+                if group != self.group {
+                    // Deleted and made anew: what was built is for the old one.
+                    let over = self.gone();
+                    self.group = group;
+                    return Err(over);
+                }
+            }
+            Err(ClientError::Refused(ApiError::UnknownTopic)) => return Err(self.gone()),
+            Err(error) => return Err(self.trouble(error.to_string())),
+        }
+        let leader = self
+            .cluster
+            .leader(self.group)
+            .filter(|leader| Some(*leader) != avoid);
+        leader.ok_or_else(|| self.trouble(String::from("the partition has no leader")))
+    }
+
+    /// Sends and receives until the stream is of no more use.
+    async fn serve(&mut self, stream: &mut Stream) -> Over {
+        loop {
+            let mut wake_at = self.deadline().min(stream.heard + SUSPECT_AFTER);
+            match self.admit() {
+                ControlFlow::Break(over) => return over,
+                ControlFlow::Continue(Some(due)) => wake_at = wake_at.min(due),
+                ControlFlow::Continue(None) => {}
+            }
+            if let Some(at) = self.window.iter().position(|batch| !batch.sent) {
+                if let ControlFlow::Break(over) = self.send(stream, at).await {
+                    return over;
+                }
+                continue;
+            }
+            let idle = self.window.is_empty() && self.pending.oldest().is_none();
+            tokio::select! {
+                received = stream.recv.recv(&LIMITS) => {
+                    if let ControlFlow::Break(over) = self.receive(stream.node, received) {
+                        return over;
+                    }
+                    stream.heard = Instant::now();
+                }
+                () = self.pending.bell(), if self.window.len() < self.pending.settings.in_flight => {}
+                () = sleep_until(wake_at), if !idle => {
+                    if let ControlFlow::Break(over) = self.look_around(stream).await {
+                        return over;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Builds batches that are due while the window has room. Gives the time to look again, if there is one.
+    fn admit(&mut self) -> ControlFlow<Over, Option<Instant>> {
+        if self.needs_id {
+            return if self.window.is_empty() {
+                ControlFlow::Break(Over::Again)
+            } else {
+                ControlFlow::Continue(None)
+            };
+        }
+        while self.window.len() < self.pending.settings.in_flight {
+            match self.pending.next() {
+                Next::Batch(batch) => self.build(batch),
+                Next::At(due) => return ControlFlow::Continue(Some(due)),
+                Next::Closed if self.window.is_empty() => return ControlFlow::Break(Over::Done),
+                Next::Idle | Next::Closed => break,
+            }
+        }
+        ControlFlow::Continue(None)
+    }
+
+    fn build(&mut self, batch: Batch) {
+        let records = batch.builder.record_count() as u64;
+        let frame = batch
+            .builder
+            .build(self.stamp, self.group, self.pending.settings.compression);
+        self.stamp.first_sequence += records;
+        let correlation = self.correlation;
+        self.correlation += 1;
+        let (outcome, begun, bytes) = (batch.outcome, batch.begun, batch.bytes);
+        self.window.push_back(InFlight {
+            correlation,
+            frame,
+            outcome,
+            begun,
+            bytes,
+            sent: false,
+        });
+    }
+
+    /// Sends one batch, taking in acks meanwhile.
+    async fn send(&mut self, stream: &mut Stream, at: usize) -> ControlFlow<Over> {
+        let batch = &mut self.window[at];
+        batch.sent = true;
+        if at == 0 {
+            stream.heard = Instant::now();
+        }
+        let (kind, head) = encode_request(&Request::Produce {
+            correlation: batch.correlation,
+            group: self.group,
+        });
+        let (node, give_up) = (stream.node, self.deadline());
+        let mut body = [self.window[at].frame.clone()];
+        let mut sending = pin!(stream.send.send(kind, &head, &mut body));
+        loop {
+            let suspect_at = stream.heard + SUSPECT_AFTER;
+            tokio::select! {
+                sent = &mut sending => {
+                    return match sent {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(error) => ControlFlow::Break(self.lost(node, &error.to_string())),
+                    };
+                }
+                received = stream.recv.recv(&LIMITS) => {
+                    self.receive(node, received)?;
+                    stream.heard = Instant::now();
+                }
+                () = sleep_until(suspect_at.min(give_up)) => {
+                    self.suspect(node, &mut stream.heard).await?;
+                }
+            }
+        }
+    }
+
+    /// Time has passed: gives up what is too old, and wonders about a leader that is silent.
+    async fn look_around(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
+        if self.window.is_empty() {
+            stream.heard = Instant::now();
+        }
+        if Instant::now() < self.deadline().min(stream.heard + SUSPECT_AFTER) {
+            return ControlFlow::Continue(());
+        }
+        self.suspect(stream.node, &mut stream.heard).await
+    }
+
+    /// The leader owes an ack and is silent: is there another leader?
+    async fn suspect(&mut self, node: u64, heard: &mut Instant) -> ControlFlow<Over> {
+        if Instant::now() >= self.deadline() {
+            self.expire();
+            return ControlFlow::Break(Over::Again);
+        }
+        let asked = timeout(ASK_TIMEOUT, self.cluster.refresh(&self.topic, Some(node))).await;
+        *heard = Instant::now();
+        let leader = self
+            .cluster
+            .leader(self.group)
+            .filter(|leader| *leader != node);
+        match (asked, leader) {
+            (Ok(Ok(_)), Some(_)) => {
+                ControlFlow::Break(self.lost(node, "it fell silent, and another leads"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Takes in what came on the stream.
+    fn receive(
+        &mut self,
+        node: u64,
+        received: Result<Option<Message>, RecvError>,
+    ) -> ControlFlow<Over> {
+        let message = match received {
+            Ok(Some(message)) => message,
+            Ok(None) => return ControlFlow::Break(self.lost(node, "the node ended the stream")),
+            Err(error) => return ControlFlow::Break(self.lost(node, &error.to_string())),
+        };
+        match decode_reply(message.kind, &message.head) {
+            Ok(Reply::Produced {
+                correlation,
+                base_offset,
+            }) => {
+                if let Some(at) = self.position(correlation) {
+                    self.settle(at, Ok(base_offset));
+                    self.backoff.reset();
+                    self.avoid = None;
+                }
+                ControlFlow::Continue(())
+            }
+            Ok(Reply::Error { correlation, error }) => self.refused(node, correlation, error),
+            Ok(_) => ControlFlow::Break(self.lost(node, "it answered another question")),
+            Err(error) => ControlFlow::Break(self.lost(node, &error.to_string())),
+        }
+    }
+
+    /// A batch was refused: perhaps for now, perhaps for good.
+    fn refused(&mut self, node: u64, correlation: u64, error: ApiError) -> ControlFlow<Over> {
+        let at = self.position(correlation);
+        self.problem = format!("node {node}: {error}");
+        if let ApiError::NotLeader { leader } = &error {
+            self.cluster.forget_leader(self.group, node);
+            let elsewhere = leader.as_ref().filter(|(leader, _)| *leader != node);
+            let Some((leader, address)) = elsewhere else {
+                return ControlFlow::Break(Over::Pause);
+            };
+            self.cluster.learn_leader(self.group, *leader, address);
+            // Nodes may disagree for a moment: only the first hint is followed without a pause.
+            let first = self.avoid.is_none();
+            self.avoid = Some((node, Instant::now() + AVOID_FOR));
+            return ControlFlow::Break(if first { Over::Again } else { Over::Pause });
+        }
+        if matches!(
+            error,
+            ApiError::UnknownGroup | ApiError::Unavailable | ApiError::ShuttingDown
+        ) {
+            self.cluster.forget_leader(self.group, node);
+        }
+        let waits_for_earlier =
+            matches!(error, ApiError::OutOfOrderSequence { .. }) && at.is_some_and(|at| at > 0);
+        match at {
+            Some(at) if !error.is_retriable() && !waits_for_earlier => {
+                self.give_up_from(at, ProduceError::Refused(error));
+                ControlFlow::Break(Over::Again)
+            }
+            _ => ControlFlow::Break(Over::Pause),
+        }
+    }
+
+    fn position(&self, correlation: u64) -> Option<usize> {
+        self.window
+            .iter()
+            .position(|batch| batch.correlation == correlation)
+    }
+
+    fn settle(&mut self, at: usize, result: Result<u64, ProduceError>) {
+        let batch = self
+            .window
+            .remove(at)
+            .expect("the caller has found it there");
+        self.pending.settle(&batch.outcome, batch.bytes, result);
+    }
+
+    /// Fails a batch of the window and all behind it: they cannot be accepted any more, or not in order.
+    fn give_up_from(&mut self, at: usize, error: ProduceError) {
+        let earlier = error.to_string();
+        let mut next = Some(error);
+        while self.window.len() > at {
+            let error = next.take().unwrap_or_else(|| ProduceError::EarlierFailed {
+                earlier: earlier.clone(),
+            });
+            self.settle(at, Err(error));
+        }
+        self.needs_id = true;
+    }
+
+    /// Gives up what has waited for longer than the delivery timeout.
+    fn expire(&mut self) {
+        let limit = self.pending.settings.delivery_timeout;
+        let Some(before) = Instant::now().checked_sub(limit) else {
+            return;
+        };
+        let timed_out = || ProduceError::Timeout {
+            after: limit,
+            last: self.problem.clone(),
+        };
+        let error = timed_out();
+        if self
+            .window
+            .front()
+            .is_some_and(|batch| batch.begun <= before)
+        {
+            self.give_up_from(0, error.clone());
+        }
+        for batch in self.pending.take_begun_before(before) {
+            self.pending
+                .settle(&batch.outcome, batch.bytes, Err(error.clone()));
+        }
+    }
+
+    /// The topic, or this incarnation of it, is gone: everything for it fails.
+    fn gone(&mut self) -> Over {
+        self.problem = ApiError::UnknownTopic.to_string();
+        self.give_up_from(0, ProduceError::Refused(ApiError::UnknownTopic));
+        for batch in self
+            .pending
+            .take_begun_before(Instant::now() + Duration::from_nanos(1))
+        {
+            self.pending.settle(
+                &batch.outcome,
+                batch.bytes,
+                Err(ProduceError::Refused(ApiError::UnknownTopic)),
+            );
+        }
+        Over::Pause
+    }
+
+    /// The node went away, or cannot be had: another may lead soon.
+    fn lost(&mut self, node: u64, reason: &str) -> Over {
+        self.avoid = Some((node, Instant::now() + AVOID_FOR));
+        self.cluster.forget_leader(self.group, node);
+        self.trouble(format!("node {node}: {reason}"))
+    }
+
+    fn trouble(&mut self, problem: String) -> Over {
+        debug!(
+            topic = self.topic,
+            partition = self.pending.partition,
+            problem,
+            "cannot produce at the moment"
+        );
+        self.problem = problem;
+        Over::Pause
+    }
+}

@@ -1,0 +1,276 @@
+//! Records of one partition that wait to be sent.
+//!
+//! Owns the batch being filled and the full ones behind it: the only thing that the threads that send and the lane's task
+//! share. On the produce walk, first step. Knows nothing of connections.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::Settings;
+use super::delivery::{Delivery, Outcome};
+use crate::client::link::lock;
+use crate::client::{ProduceError, Record};
+use crate::wire::batch::BATCH_BYTES_MAX;
+use crate::wire::{BatchBuilder, PushError};
+
+/// Records of one partition that wait to be sent.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) partition: u32,
+    pub(super) settings: Settings,
+    queue: Mutex<Queue>,
+    /// Rung when there is something new for the lane's task to look at.
+    bell: Notify,
+    buffer: Arc<Semaphore>,
+    sticky: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    filling: Option<Batch>,
+    full: VecDeque<Batch>,
+    /// Do not linger for what is there now.
+    hurry: bool,
+    closed: bool,
+    /// Of the batch begun last; batches settle in the order they were begun.
+    last: Option<Arc<Outcome>>,
+    failure: Option<ProduceError>,
+}
+
+/// A batch before it is built.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) builder: BatchBuilder,
+    pub(super) outcome: Arc<Outcome>,
+    /// When its first record came.
+    pub(super) begun: Instant,
+    /// Bytes of the buffer it holds.
+    pub(super) bytes: usize,
+}
+
+/// What the lane's task should do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this batch.
+    Batch(Batch),
+    /// Look again at this time, or when the bell rings.
+    At(Instant),
+    /// Look again when the bell rings.
+    Idle,
+    /// Everything is sent and nothing will come.
+    Closed,
+}
+
+impl Pending {
+    pub(super) fn new(
+        partition: u32,
+        settings: Settings,
+        buffer: Arc<Semaphore>,
+        sticky: Arc<AtomicU32>,
+    ) -> Self {
+        Self {
+            partition,
+            settings,
+            queue: Mutex::default(),
+            bell: Notify::new(),
+            buffer,
+            sticky,
+        }
+    }
+
+    /// Copies a record into the batch being filled; `bytes` is its share of the buffer.
+    pub(super) fn push(&self, record: &Record<'_>, bytes: usize) -> Result<Delivery, ProduceError> {
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(now_ms);
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(ProduceError::Closed);
+        }
+        if queue
+            .filling
+            .as_ref()
+            .is_some_and(|batch| batch.bytes + bytes > self.settings.batch_bytes)
+        {
+            self.seal(&mut queue);
+        }
+        loop {
+            let fresh = queue.filling.is_none();
+            let batch = queue.filling.get_or_insert_with(|| self.begin(bytes));
+            match batch
+                .builder
+                .push(record.key, record.value, record.headers, timestamp_ms)
+            {
+                Ok(position) => {
+                    batch.bytes += bytes;
+                    let outcome = Arc::clone(&batch.outcome);
+                    let is_full = batch.bytes >= self.settings.batch_bytes;
+                    if fresh {
+                        queue.last = Some(Arc::clone(&outcome));
+                    }
+                    if is_full {
+                        self.seal(&mut queue);
+                    }
+                    if fresh || is_full {
+                        self.bell.notify_one();
+                    }
+                    return Ok(Delivery {
+                        outcome,
+                        position: position as u32,
+                        slot: None,
+                    });
+                }
+                Err(PushError::BatchFull) => self.seal(&mut queue),
+                Err(error) => {
+                    if fresh {
+                        queue.filling = None;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn begin(&self, bytes: usize) -> Batch {
+        let room = self.settings.batch_bytes.max(bytes) + 4096;
+        let expected = if self.settings.linger.is_zero() {
+            room.min(4096 + bytes)
+        } else {
+            room
+        };
+        Batch {
+            builder: BatchBuilder::new(BATCH_BYTES_MAX, expected),
+            outcome: Outcome::new(self.partition),
+            begun: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Ends the batch being filled; records without a key go to the next partition from now on.
+    fn seal(&self, queue: &mut Queue) {
+        if let Some(batch) = queue.filling.take() {
+            queue.full.push_back(batch);
+            let here = self.partition;
+            let _ = self.sticky.compare_exchange(
+                here,
+                here.wrapping_add(1),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// The next batch that is due, if any.
+    pub(super) fn next(&self) -> Next {
+        let mut queue = lock(&self.queue);
+        if queue.full.is_empty() {
+            let Some(begun) = queue.filling.as_ref().map(|batch| batch.begun) else {
+                queue.hurry = false;
+                return if queue.closed {
+                    Next::Closed
+                } else {
+                    Next::Idle
+                };
+            };
+            let due = begun + self.settings.linger;
+            if !queue.hurry && !queue.closed && Instant::now() < due {
+                return Next::At(due);
+            }
+            self.seal(&mut queue);
+            queue.hurry = false;
+        }
+        queue.full.pop_front().map_or(Next::Idle, Next::Batch)
+    }
+
+    /// Whether nothing waits and nothing will come.
+    pub(super) fn is_done(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.closed && queue.filling.is_none() && queue.full.is_empty()
+    }
+
+    /// When the oldest batch that waits here was begun.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let queue = lock(&self.queue);
+        queue
+            .full
+            .front()
+            .or(queue.filling.as_ref())
+            .map(|batch| batch.begun)
+    }
+
+    /// Takes out the batches that were begun before `before`, in order.
+    pub(super) fn take_begun_before(&self, before: Instant) -> Vec<Batch> {
+        let mut queue = lock(&self.queue);
+        if queue
+            .filling
+            .as_ref()
+            .is_some_and(|batch| batch.begun < before)
+        {
+            self.seal(&mut queue);
+        }
+        let expired = queue
+            .full
+            .iter()
+            .take_while(|batch| batch.begun < before)
+            .count();
+        queue.full.drain(..expired).collect()
+    }
+
+    /// Settles a batch and gives its share of the buffer back.
+    pub(super) fn settle(
+        &self,
+        outcome: &Outcome,
+        bytes: usize,
+        result: Result<u64, ProduceError>,
+    ) {
+        if let Err(error) = &result {
+            lock(&self.queue)
+                .failure
+                .get_or_insert_with(|| error.clone());
+        }
+        outcome.settle(result);
+        self.buffer.add_permits(bytes);
+    }
+
+    /// Resolves when the bell rings.
+    pub(super) async fn bell(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Sends what is there without lingering.
+    pub(super) fn hurry(&self) {
+        let mut queue = lock(&self.queue);
+        if queue.filling.is_some() || !queue.full.is_empty() {
+            queue.hurry = true;
+            self.bell.notify_one();
+        }
+    }
+
+    /// Takes no more records.
+    pub(super) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits until all batches begun so far are settled.
+    pub(super) async fn drained(&self) {
+        let last = lock(&self.queue).last.clone();
+        if let Some(last) = last {
+            last.settled().await;
+        }
+    }
+
+    /// The first failure since the last call.
+    pub(super) fn take_failure(&self) -> Option<ProduceError> {
+        lock(&self.queue).failure.take()
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
