@@ -207,3 +207,6 @@ fn skip<'a>(buffers: &[IoSlice<'a>], written: usize) -> Vec<IoSlice<'a>> {
     IoSlice::advance_slices(&mut slices, written);
     slices.to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ impl Content {
     pub(super) fn crash(&mut self, rng: &mut fastrand::Rng) {
         let pending = std::mem::take(&mut self.pending);
         // Extremes matter as much as mixtures: nothing written back, or everything.
-        let keep_percent = [0, 100, rng.u32(0..=100)][rng.usize(0..3)];
+        let keep_percent = [0, 100, 50, rng.u32(0..=100)][rng.usize(0..4)];
         let torn = match rng.bool() && !pending.is_empty() {
             true => pending.keys().nth(rng.usize(0..pending.len())).copied(),
             false => None,

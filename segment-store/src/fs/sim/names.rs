@@ -244,7 +244,7 @@ impl Names {
 
     /// The power goes: any subset of the pending changes survives, in their order.
     pub(super) fn crash(&mut self, rng: &mut fastrand::Rng) {
-        let keep_percent = [0, 100, rng.u32(0..=100)][rng.usize(0..3)];
+        let keep_percent = [0, 100, 50, rng.u32(0..=100)][rng.usize(0..4)];
         for placement in std::mem::take(&mut self.pending) {
             if rng.u32(0..100) < keep_percent {
                 self.apply(placement);

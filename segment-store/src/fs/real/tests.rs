@@ -1,0 +1,219 @@
+//! Tests of the machine's disk: system calls carried on, lengths kept, locks held, maps that outlive their file.
+
+use super::*;
+use crate::fs::ensure_dir;
+
+fn buffers<'a>(pieces: &'a [&'a [u8]]) -> Vec<IoSlice<'a>> {
+    pieces.iter().map(|piece| IoSlice::new(piece)).collect()
+}
+
+#[test]
+fn short_writes_and_interruptions_are_carried_on() {
+    let mut written = Vec::new();
+    let mut calls = 0;
+    write_all(
+        &buffers(&[b"abc", b"", b"defgh", b"i"]),
+        100,
+        |buffers, position| {
+            calls += 1;
+            assert_eq!(position, 100 + written.len() as u64);
+            if calls % 2 == 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let all: Vec<u8> = buffers
+                .iter()
+                .flat_map(|buffer| buffer.iter().copied())
+                .collect();
+            let count = all.len().min(2);
+            written.extend_from_slice(&all[..count]);
+            Ok(count)
+        },
+    )
+    .unwrap();
+    assert_eq!(written, b"abcdefghi");
+}
+
+#[test]
+fn a_write_that_makes_no_progress_is_an_error() {
+    let error = write_all(&buffers(&[b"abc"]), 0, |_, _| Ok(0)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+}
+
+#[test]
+fn an_error_after_a_short_write_is_passed_on() {
+    let mut calls = 0;
+    let error = write_all(&buffers(&[b"abc"]), 0, |_, _| {
+        calls += 1;
+        if calls == 1 {
+            Ok(1)
+        } else {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    })
+    .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn more_buffers_than_one_system_call_takes_are_all_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..3000_u32).map(|n| n as u8).collect();
+    let pieces: Vec<IoSlice<'_>> = bytes.chunks(1).map(IoSlice::new).collect();
+    let file = RealFs.create(&dir.path().join("a"), 3000).unwrap();
+    file.write_vectored_at(&pieces, 0).unwrap();
+    let mut read = vec![0; 3000];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(read, bytes);
+}
+
+#[test]
+fn a_created_file_is_zeros_in_full_and_never_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let len = ZERO_BYTES as u64 + 12_345;
+    let file = RealFs.create(&path, len).unwrap();
+    assert_eq!(file.len(), len);
+    assert_eq!(fs::read(&path).unwrap(), vec![0; ZERO_BYTES + 12_345]);
+    for (bytes, position) in [(2, len - 1), (1, len), (1, u64::MAX)] {
+        let error = file.write_all_at(&vec![1; bytes], position).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+    assert_eq!(fs::metadata(&path).unwrap().len(), len);
+    file.sync_data().unwrap();
+    RealFs.sync_dir(dir.path()).unwrap();
+}
+
+#[test]
+fn creating_over_an_existing_file_is_refused_and_leaves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    fs::write(&path, b"kept").unwrap();
+    let error = RealFs.create(&path, 10).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&path).unwrap(), b"kept");
+}
+
+#[test]
+fn a_file_opened_for_reading_refuses_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    fs::write(&path, b"kept").unwrap();
+    let file = RealFs.open_read(&path).unwrap();
+    assert!(file.write_all_at(b"x", 0).is_err());
+    assert_eq!(fs::read(&path).unwrap(), b"kept");
+}
+
+#[test]
+fn a_folder_is_not_opened_as_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(RealFs.open_read(dir.path()).is_err());
+}
+
+#[test]
+fn reading_past_the_end_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.create(&dir.path().join("a"), 10).unwrap();
+    let error = file.read_exact_at(&mut [0; 4], 8).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_lock_is_refused_to_a_second_holder_until_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("LOCK");
+    let held = RealFs.lock(&path).unwrap();
+    let error = RealFs.lock(&path).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    drop(held);
+    RealFs.lock(&path).unwrap();
+}
+
+#[test]
+fn names_are_listed_sorted_and_missing_folders_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("x/y/z");
+    ensure_dir(&RealFs, &deep).unwrap();
+    ensure_dir(&RealFs, &deep).unwrap();
+    for name in ["b", "a", "c"] {
+        RealFs.create(&deep.join(name), 0).unwrap();
+    }
+    RealFs.rename(&deep.join("c"), &deep.join("a")).unwrap();
+    assert_eq!(RealFs.list(&deep).unwrap(), ["a", "b"]);
+    assert!(RealFs.exists(&deep).unwrap());
+    RealFs.remove(&deep.join("a")).unwrap();
+    RealFs.remove_dir_all(&dir.path().join("x")).unwrap();
+    assert!(!RealFs.exists(&deep).unwrap());
+}
+
+#[test]
+fn free_space_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(RealFs.free_bytes(dir.path()).unwrap() > 0);
+}
+
+#[test]
+fn a_slice_shows_what_was_written_after_mapping_and_outlives_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let file = RealFs.create(&path, 3 * 4096).unwrap();
+    let map = file.map().unwrap();
+    file.write_all_at(b"later", 5000).unwrap();
+    let slice = Arc::clone(&map).slice(5000..5005);
+    map.populate(4096..8192).unwrap();
+    drop(file);
+    RealFs.remove(&path).unwrap();
+    assert_eq!(map.len(), 3 * 4096);
+    drop(map);
+    assert_eq!(&slice[..], b"later");
+    let part = slice.slice(1..3);
+    drop(slice);
+    assert_eq!(&part[..], b"at");
+}
+
+#[test]
+fn a_slice_copies_nothing_and_holds_the_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.create(&dir.path().join("a"), 8192).unwrap();
+    let mut map = file.map().unwrap();
+    let first = Arc::clone(&map).slice(0..8192);
+    let second = Arc::clone(&map).slice(4096..8192);
+    assert_eq!(first[4096..].as_ptr(), second.as_ptr());
+    assert!(Arc::get_mut(&mut map).is_none());
+    drop((first, second));
+    assert!(Arc::get_mut(&mut map).is_some());
+}
+
+#[test]
+fn an_empty_slice_is_empty_and_populating_nothing_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = RealFs
+        .create(&dir.path().join("a"), 4096)
+        .unwrap()
+        .map()
+        .unwrap();
+    map.populate(4096..4096).unwrap();
+    assert!(map.slice(4096..4096).is_empty());
+}
+
+#[test]
+#[should_panic(expected = "of a map of 4096 bytes")]
+fn slicing_past_the_end_of_a_map_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = RealFs
+        .create(&dir.path().join("a"), 4096)
+        .unwrap()
+        .map()
+        .unwrap();
+    map.slice(4000..4097);
+}
+
+#[test]
+fn populating_past_the_end_of_a_map_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = RealFs
+        .create(&dir.path().join("a"), 4096)
+        .unwrap()
+        .map()
+        .unwrap();
+    assert!(map.populate(0..4097).is_err());
+}
