@@ -33,6 +33,11 @@ impl Fault {
         Fault::new(what, path, source)
     }
 
+    /// Whether there was just no room, which a caller that can wait need not take for a broken disk.
+    pub fn is_no_space(&self) -> bool {
+        is_no_space(&self.source)
+    }
+
     /// The file or directory concerned.
     pub fn path(&self) -> &Path {
         &self.path

@@ -12,9 +12,11 @@ fn path() -> PathBuf {
 /// A short life: what is saved, in order.
 const HISTORY: [(u64, u64); 4] = [(1, 0), (1, 3), (2, 2), (7, 1)];
 
-/// Opens and saves until the history is done or something fails; returns the last ballot acknowledged and the one that was
-/// being saved.
-fn live(fs: &SimFs, history: &[(u64, u64)]) -> (Option<(u64, u64)>, Option<(u64, u64)>) {
+/// The last ballot acknowledged, and the one that was being saved when something failed.
+type Outcome = (Option<(u64, u64)>, Option<(u64, u64)>);
+
+/// Opens and saves until the history is done or something fails.
+fn live(fs: &SimFs, history: &[(u64, u64)]) -> Outcome {
     let Ok((mut ballot, mut last)) = BallotFile::open(fs, &path()) else {
         return (None, None);
     };
