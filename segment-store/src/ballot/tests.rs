@@ -179,6 +179,22 @@ fn a_power_cut_while_opening_after_a_cut_or_a_kill_loses_nothing() {
 }
 
 #[test]
+fn a_vote_saved_after_a_kill_at_any_operation_survives_the_next_power_cut() {
+    for cut in 0..=operations_of_history() {
+        for seed in 0..20 {
+            let fs = SimFs::new(seed);
+            fs.cut_after(cut);
+            live(&fs, &HISTORY);
+            // Killed, not cut: names and bytes that no sync has made durable are still seen.
+            fs.cut_after(u64::MAX);
+            assert_eq!(live(&fs, &[(9, 1)]).0, Some((9, 1)));
+            fs.power_cycle();
+            assert_eq!(reopened(&fs), (9, 1));
+        }
+    }
+}
+
+#[test]
 fn a_failed_sync_is_a_fault_and_costs_no_acknowledged_vote() {
     for operation in 1..=operations_of_history() {
         for seed in 0..10 {
