@@ -7,14 +7,40 @@
 //! Pure (no clock, no file, no tokio): replica, tail, pending, producers, snapshot. At the
 //! rim: the loop (the only one on a node, for all its groups) and the disk thread (the same).
 
+mod disk;
+mod effects;
+mod error;
+mod follow;
+mod group;
+mod incoming;
 mod machine;
+mod mailbox;
 mod meters;
+mod open;
 mod pending;
 mod producers;
+mod propose;
+#[expect(clippy::module_inception, reason = "the noun of the room")]
+mod replica;
+mod replicate;
+mod restart;
+mod run;
+mod settle;
 mod snapshot;
+mod tail;
+mod waiting;
 mod watermark;
 
+pub use disk::{DiskJob, DiskReport, DiskWorker, GroupFiles};
+pub use effects::{Acked, Answer, DiskOp, Effect, Input, ReplicaConfig};
+pub use error::{OpenError, Poisoned};
+pub use group::{Group, GroupSpec, GroupStatus, PeerStatus, Replicas, Submitted};
 pub use machine::StateMachine;
+pub use mailbox::MailboxLimits;
 pub use meters::Meters;
+pub use open::open_files;
 pub use producers::{PRODUCER_WINDOW_BATCHES, PRODUCERS_MAX};
+pub use replica::Replica;
+pub use restart::{Found, Restart};
+pub use run::{LoopConfig, Outbound, spawn};
 pub use watermark::{Published, Watermark};

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::snapshot::{BatchRow, ProducerRow};
 use crate::raft::Index;
+use crate::wire::BatchHead;
 
 /// Committed batches remembered per producer; a producer may have this many in flight and still retry
 /// every one of them.
@@ -32,6 +33,18 @@ pub(crate) struct Stamp {
     pub(crate) first_sequence: u64,
     /// Records in the batch, at least 1.
     pub(crate) record_count: u32,
+}
+
+impl Stamp {
+    /// The stamp of a batch; `None` if it asks not to be deduplicated.
+    pub(crate) fn of(head: &BatchHead, record_count: u32) -> Option<Stamp> {
+        (head.producer_id != 0).then_some(Stamp {
+            producer_id: head.producer_id,
+            epoch: head.producer_epoch,
+            first_sequence: head.first_sequence,
+            record_count,
+        })
+    }
 }
 
 /// What to do with a batch that asks to be appended.

@@ -1,4 +1,5 @@
-//! What a replica keeps besides its log: owns the bytes of its snapshot, a versioned rkyv archive.
+//! What a replica stores in archives of its own: owns the bytes of its snapshot and of membership entries,
+//! versioned rkyv archives.
 //!
 //! A snapshot holds what the committed log up to an index amounts to, so that the log before it need
 //! not be read again: producers, membership, the state machine of group 0. It must not know how files
@@ -7,7 +8,9 @@
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// First bytes of every snapshot: the version of what follows. Golden bytes in the tests pin it.
+use crate::raft::Membership;
+
+/// First bytes of everything stored here: the version of what follows. Golden bytes in the tests pin it.
 const VERSION: u32 = 1;
 const VERSION_LEN: usize = 4;
 
@@ -24,16 +27,23 @@ pub(crate) struct Snapshot {
     pub(crate) header_crc: u32,
     /// Index of the entry that set the membership, 0 for the one the group was opened with.
     pub(crate) membership_index: u64,
-    /// Voters at `index`, ascending.
-    pub(crate) voters: Vec<u64>,
-    /// Voters on the way out; not empty during a joint change only.
-    pub(crate) voters_outgoing: Vec<u64>,
-    /// Learners at `index`, ascending.
-    pub(crate) learners: Vec<u64>,
+    /// Membership at `index`.
+    pub(crate) membership: MembershipRow,
     /// Producers in eviction order.
     pub(crate) producers: Vec<ProducerRow>,
     /// What the state machine said of itself; empty for a partition.
     pub(crate) machine: Vec<u8>,
+}
+
+/// Members of a group, as snapshots and membership entries hold them. All lists ascend.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MembershipRow {
+    /// Who votes.
+    pub(crate) voters: Vec<u64>,
+    /// Voters on the way out; not empty during a joint change only.
+    pub(crate) voters_outgoing: Vec<u64>,
+    /// Who gets the log without a vote.
+    pub(crate) learners: Vec<u64>,
 }
 
 /// A producer's committed batches, in log order.
@@ -53,44 +63,91 @@ pub(crate) struct BatchRow {
     pub(crate) record_count: u32,
 }
 
-/// Why bytes are no snapshot this program can use.
+/// Why stored bytes cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SnapshotError {
-    #[error("snapshot of {0} bytes is too short to carry its version")]
+pub(crate) enum StoredError {
+    #[error("{0} bytes are too short to carry a version")]
     Short(usize),
-    #[error("snapshot has version {0}, this program reads version {VERSION}; use a newer program")]
+    #[error("stored with version {0}, this program reads version {VERSION}: use the newer program")]
     Version(u32),
-    #[error("snapshot does not hold together: {0}")]
+    #[error("stored bytes do not hold together: {0}")]
     Archive(ArchiveError),
 }
 
 impl Snapshot {
     /// Version and archive, as they are stored.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let archive = rkyv::to_bytes::<ArchiveError>(self)
-            .expect("an archive in memory fails on exhausted memory only");
-        let mut bytes = Vec::with_capacity(VERSION_LEN + archive.len());
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&archive);
-        bytes
+        let archive = rkyv::to_bytes::<ArchiveError>(self);
+        seal(&archive.expect("an archive in memory fails on exhausted memory only"))
     }
 
     /// Checked reverse of `encode`.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
-        let Some((version, archive)) = bytes.split_first_chunk::<VERSION_LEN>() else {
-            return Err(SnapshotError::Short(bytes.len()));
-        };
-        let version = u32::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(SnapshotError::Version(version));
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, StoredError> {
+        let archive = open(bytes)?;
+        rkyv::from_bytes::<Snapshot, ArchiveError>(archive).map_err(StoredError::Archive)
+    }
+}
+
+impl MembershipRow {
+    /// The core's membership, to be stored.
+    pub(crate) fn of(membership: &Membership) -> MembershipRow {
+        MembershipRow {
+            voters: membership.voters.clone(),
+            voters_outgoing: membership.voters_outgoing.clone(),
+            learners: membership.learners.clone(),
         }
-        rkyv::from_bytes::<Snapshot, ArchiveError>(archive).map_err(SnapshotError::Archive)
+    }
+
+    /// The membership, for the core.
+    pub(crate) fn to_membership(&self) -> Membership {
+        Membership {
+            voters: self.voters.clone(),
+            voters_outgoing: self.voters_outgoing.clone(),
+            learners: self.learners.clone(),
+        }
+    }
+
+    /// The payload of a membership entry.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let archive = rkyv::to_bytes::<ArchiveError>(self);
+        seal(&archive.expect("an archive in memory fails on exhausted memory only"))
+    }
+
+    /// Checked reverse of `encode`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<MembershipRow, StoredError> {
+        let archive = open(bytes)?;
+        rkyv::from_bytes::<MembershipRow, ArchiveError>(archive).map_err(StoredError::Archive)
+    }
+}
+
+fn seal(archive: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(VERSION_LEN + archive.len());
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(archive);
+    bytes
+}
+
+fn open(bytes: &[u8]) -> Result<&[u8], StoredError> {
+    let Some((version, archive)) = bytes.split_first_chunk::<VERSION_LEN>() else {
+        return Err(StoredError::Short(bytes.len()));
+    };
+    match u32::from_le_bytes(*version) {
+        VERSION => Ok(archive),
+        other => Err(StoredError::Version(other)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn members() -> MembershipRow {
+        MembershipRow {
+            voters: vec![1, 2, 3],
+            voters_outgoing: Vec::new(),
+            learners: vec![4],
+        }
+    }
 
     fn sample() -> Snapshot {
         Snapshot {
@@ -99,9 +156,7 @@ mod tests {
             next_offset: 70,
             header_crc: 0xdead_beef,
             membership_index: 2,
-            voters: vec![1, 2, 3],
-            voters_outgoing: Vec::new(),
-            learners: vec![4],
+            membership: members(),
             producers: vec![ProducerRow {
                 producer_id: 5,
                 batches: vec![BatchRow {
@@ -127,7 +182,7 @@ mod tests {
         bytes[0] = 2;
         assert!(matches!(
             Snapshot::decode(&bytes),
-            Err(SnapshotError::Version(2))
+            Err(StoredError::Version(2))
         ));
     }
 

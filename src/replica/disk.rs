@@ -1,0 +1,447 @@
+//! The disk thread: one for all groups of a node. Owns the logs and ballot files, and group commit.
+//!
+//! It drains its queue, writes everything, syncs each touched log once, and reports: batches that arrive
+//! during one sync share the next. It must not know the rules of consensus, nor who waits. It is the
+//! middle of the produce and append walks: what it reports durable releases the acks.
+//!
+//! When there is no room, the group's operations stay queued in order and are tried again from time to
+//! time; ballots are saved all the same, for their file never grows. A broken promise of the machine
+//! ends the group: nothing of it is written any more, and nothing is retried.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use segment_store::fs::Fs;
+use segment_store::snapshot::{self, WriteError};
+use segment_store::{AppendError, BallotFile, Frame, Log};
+use tokio::sync::oneshot;
+
+use super::effects::DiskOp;
+use super::meters::Meters;
+use crate::raft::Ballot;
+
+/// How often operations that found no room are tried again.
+const NO_SPACE_RETRY: Duration = Duration::from_millis(250);
+
+/// The name of a replica's snapshot files in its folder.
+pub(crate) const SNAPSHOT_NAME: &str = "replica";
+
+/// The open files of one group.
+#[derive(Debug)]
+pub struct GroupFiles {
+    /// The log.
+    pub log: Log,
+    /// Term and vote.
+    pub ballot: BallotFile,
+    /// The group's folder.
+    pub dir: PathBuf,
+}
+
+/// Work for the disk.
+#[derive(Debug)]
+pub enum DiskJob {
+    /// A group's files come under this thread's hand.
+    Open {
+        /// The group.
+        group: u64,
+        /// Its files.
+        files: Box<GroupFiles>,
+    },
+    /// Operations of a group, in order of their numbers.
+    Write {
+        /// The group.
+        group: u64,
+        /// The newest ballot to save, if it changed.
+        ballot: Option<Ballot>,
+        /// Numbered operations.
+        ops: Vec<(u64, DiskOp)>,
+    },
+    /// Drop a group's files; all its operations that have room are done before.
+    Close {
+        /// The group.
+        group: u64,
+        /// Told once the files are closed.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What became of the work.
+#[derive(Debug)]
+pub enum DiskReport {
+    /// All operations up to this number are durable.
+    Done {
+        /// The group.
+        group: u64,
+        /// The last number, inclusive.
+        through: u64,
+    },
+    /// This ballot is durable.
+    BallotDurable {
+        /// The group.
+        group: u64,
+        /// The ballot.
+        ballot: Ballot,
+    },
+    /// The group's operations wait for room (true), or have found it again (false).
+    Full {
+        /// The group.
+        group: u64,
+        /// Whether they wait.
+        full: bool,
+    },
+    /// The machine broke a promise to this group.
+    Fault {
+        /// The group.
+        group: u64,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// The handle of the disk thread. Dropping it ends the thread once its queue is empty.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    jobs: Option<mpsc::Sender<Vec<DiskJob>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    /// Starts the thread; `report` is called on it with what each turn brought.
+    pub(crate) fn start(
+        fs: Arc<dyn Fs>,
+        meters: Meters,
+        report: impl Fn(Vec<DiskReport>) + Send + 'static,
+    ) -> std::io::Result<Disk> {
+        let (jobs, queue) = mpsc::channel();
+        let worker = DiskWorker::new(fs, meters);
+        let thread = std::thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || work(worker, &queue, report))?;
+        Ok(Disk {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    /// Queues the jobs of one turn of the loop.
+    pub(crate) fn submit(&self, jobs: Vec<DiskJob>) {
+        let sender = self.jobs.as_ref().expect("present until dropped");
+        // The thread ends early only by a panic, which its owner sees when joining.
+        let _ = sender.send(jobs);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the disk thread panicked");
+            }
+        }
+    }
+}
+
+fn work(
+    mut worker: DiskWorker,
+    queue: &mpsc::Receiver<Vec<DiskJob>>,
+    report: impl Fn(Vec<DiskReport>),
+) {
+    loop {
+        let timeout = if worker.is_stalled() {
+            NO_SPACE_RETRY
+        } else {
+            // Nothing to retry: any wait will do.
+            Duration::from_secs(3600)
+        };
+        let mut jobs = match queue.recv_timeout(timeout) {
+            Ok(jobs) => jobs,
+            Err(RecvTimeoutError::Timeout) => {
+                let reports = worker.retry();
+                if !reports.is_empty() {
+                    report(reports);
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        // Group commit: whatever arrived while the last turn was syncing shares this one.
+        while let Ok(more) = queue.try_recv() {
+            jobs.extend(more);
+        }
+        let reports = worker.turn(jobs);
+        if !reports.is_empty() {
+            report(reports);
+        }
+    }
+}
+
+/// The work itself, without a thread: what the simulator drives.
+#[derive(Debug)]
+pub struct DiskWorker {
+    fs: Arc<dyn Fs>,
+    meters: Meters,
+    groups: HashMap<u64, GroupDisk>,
+}
+
+#[derive(Debug)]
+struct GroupDisk {
+    files: GroupFiles,
+    queue: VecDeque<(u64, DiskOp)>,
+    stalled: bool,
+    poisoned: bool,
+}
+
+/// What a group's turn came to before the sync.
+#[derive(Debug, Default)]
+struct Written {
+    /// The last operation carried out.
+    through: Option<u64>,
+    /// Frames appended and not synced.
+    frames: usize,
+}
+
+/// Why an operation was not carried out.
+enum Stop {
+    NoSpace,
+    Fault(String),
+}
+
+impl DiskWorker {
+    /// No groups.
+    pub fn new(fs: Arc<dyn Fs>, meters: Meters) -> DiskWorker {
+        DiskWorker {
+            fs,
+            meters,
+            groups: HashMap::new(),
+        }
+    }
+
+    /// Whether operations wait for room.
+    pub fn is_stalled(&self) -> bool {
+        self.groups.values().any(|group| group.stalled)
+    }
+
+    /// Carries out `jobs` and reports, in order per group. Durable on return, but for what waits for room.
+    pub fn turn(&mut self, jobs: Vec<DiskJob>) -> Vec<DiskReport> {
+        let mut reports = Vec::new();
+        let mut touched = Vec::new();
+        let mut closing = Vec::new();
+        for job in jobs {
+            match job {
+                DiskJob::Open { group, files } => self.open(group, *files),
+                DiskJob::Write { group, ballot, ops } => {
+                    let Some(disk) = self.groups.get_mut(&group) else {
+                        continue;
+                    };
+                    disk.queue.extend(ops);
+                    if let Some(ballot) = ballot {
+                        disk.save_ballot(group, ballot, &mut reports);
+                    }
+                    touched.push(group);
+                }
+                DiskJob::Close { group, done } => closing.push((group, done)),
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        self.write(&touched, &mut reports);
+        for (group, done) in closing {
+            self.groups.remove(&group);
+            // Who asked may have given up waiting.
+            let _ = done.send(());
+        }
+        reports
+    }
+
+    /// Tries again what found no room.
+    pub fn retry(&mut self) -> Vec<DiskReport> {
+        let mut reports = Vec::new();
+        let stalled = self.groups.iter().filter(|(_, group)| group.stalled);
+        let mut stalled: Vec<u64> = stalled.map(|(group, _)| *group).collect();
+        stalled.sort_unstable();
+        self.write(&stalled, &mut reports);
+        reports
+    }
+
+    fn open(&mut self, group: u64, files: GroupFiles) {
+        let disk = GroupDisk {
+            files,
+            queue: VecDeque::new(),
+            stalled: false,
+            poisoned: false,
+        };
+        let before = self.groups.insert(group, disk);
+        assert!(before.is_none(), "group {group} was handed over twice");
+    }
+
+    /// Writes the queues of `groups`, then syncs each log that was written to.
+    fn write(&mut self, groups: &[u64], reports: &mut Vec<DiskReport>) {
+        let mut written = Vec::with_capacity(groups.len());
+        for group in groups {
+            if let Some(disk) = self.groups.get_mut(group) {
+                let result = disk.write(self.fs.as_ref(), &self.meters, *group, reports);
+                written.push((*group, result));
+            }
+        }
+        for (group, written) in written {
+            let Some(through) = written.through else {
+                continue;
+            };
+            let disk = self.groups.get_mut(&group).expect("it was there above");
+            if disk.poisoned {
+                continue;
+            }
+            if written.frames > 0 {
+                let started = Instant::now();
+                if let Err(fault) = disk.files.log.sync() {
+                    disk.poison(group, fault.to_string(), reports);
+                    continue;
+                }
+                self.meters.sync_seconds.record(started.elapsed());
+                self.meters.batches_per_sync.record(written.frames as f64);
+            }
+            reports.push(DiskReport::Done { group, through });
+        }
+    }
+}
+
+impl GroupDisk {
+    fn save_ballot(&mut self, group: u64, ballot: Ballot, reports: &mut Vec<DiskReport>) {
+        if self.poisoned {
+            return;
+        }
+        match self
+            .files
+            .ballot
+            .save(ballot.term, ballot.vote.unwrap_or(0))
+        {
+            Ok(()) => reports.push(DiskReport::BallotDurable { group, ballot }),
+            Err(fault) => self.poison(group, fault.to_string(), reports),
+        }
+    }
+
+    /// Carries out what is queued, up to the first operation that finds no room.
+    fn write(
+        &mut self,
+        fs: &dyn Fs,
+        meters: &Meters,
+        group: u64,
+        reports: &mut Vec<DiskReport>,
+    ) -> Written {
+        let mut written = Written::default();
+        while let Some((number, op)) = self.next_op() {
+            if self.poisoned {
+                break;
+            }
+            match self.carry_out(fs, meters, &op, &mut written) {
+                Ok(()) => written.through = Some(number),
+                Err(Stop::NoSpace) => {
+                    self.queue.push_front((number, op));
+                    if !self.stalled {
+                        self.stalled = true;
+                        tracing::warn!(group, "no space on the disk: writes of this group wait");
+                        reports.push(DiskReport::Full { group, full: true });
+                    }
+                    return written;
+                }
+                Err(Stop::Fault(reason)) => {
+                    self.poison(group, reason, reports);
+                    return written;
+                }
+            }
+        }
+        if self.stalled {
+            self.stalled = false;
+            tracing::info!(group, "there is space on the disk again");
+            reports.push(DiskReport::Full { group, full: false });
+        }
+        written
+    }
+
+    /// The next operation; appends that follow each other become one.
+    fn next_op(&mut self) -> Option<(u64, DiskOp)> {
+        let (mut number, mut op) = self.queue.pop_front()?;
+        if let DiskOp::Append(frames) = &mut op {
+            while let Some((_, DiskOp::Append(_))) = self.queue.front() {
+                if let Some((next, DiskOp::Append(more))) = self.queue.pop_front() {
+                    number = next;
+                    frames.extend(more);
+                }
+            }
+        }
+        Some((number, op))
+    }
+
+    fn carry_out(
+        &mut self,
+        fs: &dyn Fs,
+        meters: &Meters,
+        op: &DiskOp,
+        written: &mut Written,
+    ) -> Result<(), Stop> {
+        match op {
+            DiskOp::Append(frames) => {
+                self.append(frames, meters)?;
+                written.frames += frames.len();
+            }
+            DiskOp::Truncate { after } => self.files.log.truncate_after(*after)?,
+            DiskOp::Trim { before } => {
+                let trimmed = self.files.log.trim_before(*before);
+                trimmed.map_err(|fault| Stop::Fault(fault.to_string()))?;
+            }
+            DiskOp::Snapshot { index, term, bytes } => {
+                let dir = &self.files.dir;
+                snapshot::write(fs, dir, SNAPSHOT_NAME, *index, *term, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, frames: &[Frame], meters: &Meters) -> Result<(), Stop> {
+        let started = Instant::now();
+        self.files.log.append(frames)?;
+        meters.append_seconds.record(started.elapsed());
+        let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
+        meters.append_bytes.increment(bytes);
+        Ok(())
+    }
+
+    fn poison(&mut self, group: u64, reason: String, reports: &mut Vec<DiskReport>) {
+        if self.poisoned {
+            return;
+        }
+        self.poisoned = true;
+        self.stalled = false;
+        self.queue.clear();
+        tracing::error!(
+            group,
+            reason,
+            "the disk broke a promise: this replica is poisoned"
+        );
+        reports.push(DiskReport::Fault { group, reason });
+    }
+}
+
+impl From<AppendError> for Stop {
+    fn from(error: AppendError) -> Stop {
+        match error {
+            AppendError::NoSpace => Stop::NoSpace,
+            // A damaged log is never opened for writing, see `open`; so this is a promise broken since.
+            AppendError::Damaged { .. } | AppendError::Fault(_) => Stop::Fault(error.to_string()),
+        }
+    }
+}
+
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Stop {
+        match error {
+            WriteError::NoSpace => Stop::NoSpace,
+            WriteError::Fault(fault) => Stop::Fault(fault.to_string()),
+        }
+    }
+}

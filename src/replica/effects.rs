@@ -1,0 +1,220 @@
+//! What goes into a replica and what comes out: the inputs, the effects and the limits.
+//!
+//! Owns the vocabulary between the synchronous shell and whoever drives it (the loop, or a simulator).
+//! It must not know how either of them works.
+
+use bytes::Bytes;
+use segment_store::{Frame, UnstampedFrame};
+
+use crate::raft::{Ballot, Index, NodeId, Term};
+use crate::replica::Published;
+use crate::wire::{ApiError, BatchCaps, BatchHead, Content, Envelope};
+
+/// Settings of one replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The group.
+    pub group: u64,
+    /// Largest batch taken from producers and peers.
+    pub batch_caps: BatchCaps,
+    /// Bytes of proposals that may wait for their commit at a leader; past it they are refused.
+    pub uncommitted_bytes_max: u64,
+    /// Bytes of proposals that may be on their way to the leader; past it they are refused.
+    pub forward_bytes_max: u64,
+    /// Frame bytes in one message to a peer, at most (one frame may pass it).
+    pub append_bytes_max: u64,
+    /// After this time a forwarded proposal, a read or a transfer is answered with [`ApiError::Timeout`].
+    pub request_timeout_ms: u64,
+    /// A snapshot is taken once this many bytes were committed since the last one.
+    pub snapshot_every_bytes: u64,
+    /// A snapshot is taken once this many entries were committed since the last one.
+    pub snapshot_every_entries: u64,
+}
+
+impl ReplicaConfig {
+    /// The defaults for `group`.
+    pub fn new(group: u64) -> ReplicaConfig {
+        ReplicaConfig {
+            group,
+            batch_caps: BatchCaps::default(),
+            uncommitted_bytes_max: 64 << 20,
+            forward_bytes_max: 16 << 20,
+            append_bytes_max: 4 << 20,
+            request_timeout_ms: 5_000,
+            // One full segment: what is read again after a restart is about that much.
+            snapshot_every_bytes: 128 << 20,
+            snapshot_every_entries: 65_536,
+        }
+    }
+}
+
+/// Something that happened to a replica.
+#[derive(Debug)]
+pub enum Input {
+    /// A message of the peer `from`, whose certificate was checked. Frames as they came, unchecked.
+    Peer {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        content: Content,
+        /// Runs of whole frames.
+        frames: Vec<Bytes>,
+    },
+    /// A batch to append; it passed [`crate::wire::check_batch`], which gave `head`.
+    Produce {
+        /// Returned with the answer.
+        token: u64,
+        /// The batch.
+        frame: UnstampedFrame,
+        /// The head of its payload.
+        head: BatchHead,
+        /// Whether to pass it on to the leader if this replica does not lead.
+        forward: bool,
+    },
+    /// A command for the state machine; passed on to the leader if need be.
+    Command {
+        /// Returned with the answer.
+        token: u64,
+        /// The command.
+        payload: Vec<u8>,
+    },
+    /// A linearizable question for the end of the log.
+    ReadIndex {
+        /// Returned with the answer.
+        token: u64,
+    },
+    /// A request to hand leadership to `to`.
+    Transfer {
+        /// Returned with the answer.
+        token: u64,
+        /// The voter that shall lead.
+        to: NodeId,
+    },
+    /// The connection to a peer broke, or a message to it was dropped.
+    PeerUnreachable(NodeId),
+    /// All log operations up to number `through` (inclusive) are durable.
+    DiskDone {
+        /// Number of the last one.
+        through: u64,
+    },
+    /// This ballot is durable.
+    BallotDurable(Ballot),
+    /// The disk has no room (true) or has room again (false).
+    DiskFull(bool),
+    /// What [`Effect::Warm`] asked for has been done.
+    Warmed {
+        /// The peer it was for.
+        peer: NodeId,
+        /// First index of the run.
+        first: Index,
+    },
+    /// Time went by.
+    Tick,
+    /// The disk broke a promise: nothing may be asserted from here on.
+    Poison {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Something to do, in the order given.
+#[derive(Debug)]
+pub enum Effect {
+    /// Hand `op` to the disk; operations of a group are carried out in order of `number`.
+    Disk {
+        /// Counts up by one from 1; see [`Input::DiskDone`].
+        number: u64,
+        /// The operation.
+        op: DiskOp,
+    },
+    /// Save term and vote, then say [`Input::BallotDurable`]. Needs no order among the log operations, and
+    /// must not wait for them when the disk is full.
+    SaveBallot(Ballot),
+    /// Send now; what it asserts is durable already.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The message with its frames.
+        envelope: Envelope,
+    },
+    /// Bring a run of frames into memory off the network thread, then say [`Input::Warmed`].
+    Warm {
+        /// The peer that will get it.
+        peer: NodeId,
+        /// First index of the run.
+        first: Index,
+        /// Length of the run in bytes.
+        bytes_max: usize,
+    },
+    /// Let readers see this.
+    Publish(Published),
+    /// Answer the request `token`.
+    Reply {
+        /// As the input gave it.
+        token: u64,
+        /// The answer.
+        result: Result<Answer, ApiError>,
+    },
+}
+
+/// A change of the log, or a snapshot of it.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Append consecutive frames.
+    Append(Vec<Frame>),
+    /// Cut the log after this index.
+    Truncate {
+        /// The last index that stays.
+        after: Index,
+    },
+    /// Save a snapshot.
+    Snapshot {
+        /// Last index (inclusive) it contains.
+        index: Index,
+        /// Term of that entry.
+        term: Term,
+        /// The snapshot, encoded.
+        bytes: Vec<u8>,
+    },
+    /// Remove whole segments below this index.
+    Trim {
+        /// First index that must stay.
+        before: Index,
+    },
+}
+
+impl DiskOp {
+    /// Bytes it holds in memory until it is done.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            DiskOp::Append(frames) => frames.iter().map(|frame| frame.bytes().len() as u64).sum(),
+            DiskOp::Snapshot { bytes, .. } => bytes.len() as u64,
+            DiskOp::Truncate { .. } | DiskOp::Trim { .. } => 0,
+        }
+    }
+}
+
+/// A committed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// Its index.
+    pub index: Index,
+    /// Offset of its first record.
+    pub base_offset: u64,
+}
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Produce`: it is committed, here.
+    Acked(Acked),
+    /// To `Command`: it is committed and applied, with this result.
+    Applied(Vec<u8>),
+    /// To `ReadIndex`: every record acked before the question lies below this offset, readable here.
+    ReadAt {
+        /// End offset, exclusive.
+        high_watermark: u64,
+    },
+    /// To `Transfer`: the other leads.
+    Transferred,
+}

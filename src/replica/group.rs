@@ -1,0 +1,364 @@
+//! Handles for the rest of the node: owns what other rooms call to write to a group, read it, or ask of it.
+//!
+//! It must not know how a request is served. Requests go to the loop through its mailbox; reads of the
+//! watermark and of the log do not.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arc_swap::ArcSwap;
+use segment_store::{LogReader, UnstampedFrame};
+use tokio::sync::oneshot;
+
+use super::StateMachine;
+use super::effects::{Acked, Answer};
+use super::error::OpenError;
+use super::mailbox::{Mail, Mailbox, Request};
+use super::open::Opener;
+use super::watermark::Watermark;
+use crate::raft::{Index, NodeId, ProgressState, Role, Term};
+use crate::wire::{ApiError, BatchHead, Envelope};
+
+/// A group to be opened on this node.
+pub struct GroupSpec {
+    /// The group.
+    pub group: u64,
+    /// Voters the group was created with; the log knows better once it has a membership.
+    pub voters: Vec<NodeId>,
+    /// The voter that should lead a young group: its first election timeout is the shortest.
+    pub preferred: Option<NodeId>,
+    /// What applies the commands, for group 0.
+    pub state_machine: Option<Box<dyn StateMachine>>,
+}
+
+impl fmt::Debug for GroupSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSpec")
+            .field("group", &self.group)
+            .field("voters", &self.voters)
+            .field("preferred", &self.preferred)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a replica knows of itself and its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: u64,
+    /// Its role now.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader of the term, if known.
+    pub leader: Option<NodeId>,
+    /// Last committed index known here; inclusive.
+    pub commit_index: Index,
+    /// Last index; inclusive.
+    pub last_index: Index,
+    /// Last index fsynced here; inclusive.
+    pub durable_index: Index,
+    /// End offset of what may be read here; exclusive.
+    pub high_watermark: u64,
+    /// First offset kept.
+    pub log_start: u64,
+    /// Proposals that wait for their commit.
+    pub pending: usize,
+    /// Voters in force.
+    pub voters: Vec<NodeId>,
+    /// How a leader sees the others; empty at others.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// How a leader sees a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// Highest index known to be durable there.
+    pub match_index: Index,
+    /// How entries are being sent.
+    pub state: ProgressState,
+    /// Bytes sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// Entries it lacks.
+    pub lag_entries: u64,
+    /// Bytes of frames it lacks, as far as they are known without reading the log: those after the
+    /// leader's own last applied entry, and what is in flight.
+    pub lag_bytes: u64,
+}
+
+/// One group on this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    group: u64,
+    mailbox: Mailbox,
+    watermark: Watermark,
+    reader: LogReader,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    pub(crate) fn new(
+        group: u64,
+        mailbox: Mailbox,
+        watermark: Watermark,
+        reader: LogReader,
+    ) -> Group {
+        Group {
+            group,
+            mailbox,
+            watermark,
+            reader,
+        }
+    }
+
+    /// The group's number.
+    pub fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// Hands a batch over, at once; the future resolves when it is committed, or cannot be. `head` is
+    /// what [`crate::wire::check_batch`] gave for this frame and this group. Batches are taken in the
+    /// order of the calls and acked in that order. With `forward`, a replica that does not lead passes
+    /// the batch on to the leader; without, it answers [`ApiError::NotLeader`].
+    ///
+    /// Dropping the future does not take the batch back.
+    pub fn submit(&self, frame: UnstampedFrame, head: BatchHead, forward: bool) -> Submitted {
+        let bytes = frame.frame_len() as u64;
+        let request = Request::Produce {
+            frame,
+            head,
+            forward,
+        };
+        Submitted(self.mailbox.request(self.group, request, bytes))
+    }
+
+    /// [`Group::submit`], and waits for the answer.
+    ///
+    /// # Errors
+    /// Any [`ApiError`] of a produce. After a retriable one the batch may still have been committed.
+    pub async fn produce(
+        &self,
+        frame: UnstampedFrame,
+        head: BatchHead,
+        forward: bool,
+    ) -> Result<Acked, ApiError> {
+        self.submit(frame, head, forward).await
+    }
+
+    /// Proposes a command to the state machine (through the leader) and returns its result.
+    ///
+    /// # Errors
+    /// As of [`Group::produce`].
+    pub async fn command(&self, payload: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+        let bytes = payload.len() as u64;
+        let request = Request::Command { payload };
+        match self.ask(request, bytes).await? {
+            Answer::Applied(result) => Ok(result),
+            other => unreachable!("a command was answered with {other:?}"),
+        }
+    }
+
+    /// The end offset (exclusive) of the log such that every record acked before the call lies below
+    /// it; confirmed by a majority, and readable here when this returns.
+    ///
+    /// # Errors
+    /// [`ApiError::NotLeader`], [`ApiError::Unavailable`] or [`ApiError::Timeout`] if no leader confirms.
+    pub async fn read_index(&self) -> Result<u64, ApiError> {
+        match self.ask(Request::ReadIndex, 0).await? {
+            Answer::ReadAt { high_watermark } => Ok(high_watermark),
+            other => unreachable!("a read was answered with {other:?}"),
+        }
+    }
+
+    /// Hands leadership to `to`; returns when `to` leads.
+    ///
+    /// # Errors
+    /// [`ApiError::NotLeader`], [`ApiError::InvalidRequest`] if `to` is no other voter, or
+    /// [`ApiError::Timeout`].
+    pub async fn transfer(&self, to: NodeId) -> Result<(), ApiError> {
+        match self.ask(Request::Transfer { to }, 0).await? {
+            Answer::Transferred => Ok(()),
+            other => unreachable!("a transfer was answered with {other:?}"),
+        }
+    }
+
+    /// What readers may see; kept up to date.
+    pub fn watermark(&self) -> &Watermark {
+        &self.watermark
+    }
+
+    /// Reads the log. What lies at or above the high watermark must not be shown to anyone.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// What the replica knows; `None` if the group is closed.
+    pub async fn status(&self) -> Option<GroupStatus> {
+        let (reply, answer) = oneshot::channel();
+        let group = self.group;
+        self.mailbox.post(Mail::Status { group, reply });
+        answer.await.ok()
+    }
+
+    async fn ask(&self, request: Request, bytes: u64) -> Result<Answer, ApiError> {
+        let answer = self.mailbox.request(self.group, request, bytes)?;
+        answer.await.unwrap_or(Err(ApiError::ShuttingDown))
+    }
+}
+
+/// The answer to a batch that was handed over.
+#[derive(Debug)]
+pub struct Submitted(Result<oneshot::Receiver<Result<Answer, ApiError>>, ApiError>);
+
+impl Future for Submitted {
+    type Output = Result<Acked, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match &mut self.0 {
+            Ok(answer) => ready!(Pin::new(answer).poll(context)),
+            Err(error) => return Poll::Ready(Err(error.clone())),
+        };
+        Poll::Ready(match answer {
+            Ok(Ok(Answer::Acked(acked))) => Ok(acked),
+            Ok(Ok(other)) => unreachable!("a batch was answered with {other:?}"),
+            Ok(Err(error)) => Err(error),
+            // The loop has ended: whether the batch was committed is not known.
+            Err(_) => Err(ApiError::ShuttingDown),
+        })
+    }
+}
+
+/// Groups open on this node, for look-up without a lock.
+pub(crate) type Registry = ArcSwap<HashMap<u64, Group>>;
+
+/// All groups of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Replicas {
+    mailbox: Mailbox,
+    registry: Arc<Registry>,
+    opener: Arc<Opener>,
+}
+
+impl fmt::Debug for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replicas").finish_non_exhaustive()
+    }
+}
+
+impl Replicas {
+    pub(crate) fn new(mailbox: Mailbox, registry: Arc<Registry>, opener: Arc<Opener>) -> Replicas {
+        Replicas {
+            mailbox,
+            registry,
+            opener,
+        }
+    }
+
+    /// Opens a group, creating its folder if there is none, and starts its replica. The files are opened
+    /// on a thread that may block.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is running then.
+    pub async fn open(&self, spec: GroupSpec) -> Result<Group, OpenError> {
+        let group = spec.group;
+        if !self.opener.claim(group) {
+            return Err(OpenError::AlreadyOpen(group));
+        }
+        let opener = Arc::clone(&self.opener);
+        let opened = tokio::task::spawn_blocking(move || {
+            let opened = opener.open(spec);
+            if opened.is_err() {
+                opener.release(group);
+            }
+            opened
+        });
+        let opened = opened.await.map_err(|_| OpenError::ShuttingDown)??;
+        let handle = Group::new(
+            group,
+            self.mailbox.clone(),
+            opened.watermark.clone(),
+            opened.files.log.reader(),
+        );
+        if !self.mailbox.post(Mail::Open(Box::new(opened))) {
+            return Err(OpenError::ShuttingDown);
+        }
+        self.registry.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.insert(group, handle.clone());
+            groups
+        });
+        Ok(handle)
+    }
+
+    /// Closes a group, if it is open; with `delete`, removes its folder too, open or not.
+    ///
+    /// # Errors
+    /// A folder that cannot be removed.
+    pub async fn close(&self, group: u64, delete: bool) -> Result<(), segment_store::Fault> {
+        self.registry.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.remove(&group);
+            groups
+        });
+        let (done, closed) = oneshot::channel();
+        if self.mailbox.post(Mail::Close { group, done }) {
+            // An error means that the loop has ended and closed everything.
+            let _ = closed.await;
+        }
+        self.opener.release(group);
+        if !delete {
+            return Ok(());
+        }
+        let opener = Arc::clone(&self.opener);
+        let removed = tokio::task::spawn_blocking(move || opener.remove(group));
+        removed.await.unwrap_or(Ok(()))
+    }
+
+    /// The group, if it is open here.
+    pub fn get(&self, group: u64) -> Option<Group> {
+        self.registry.load().get(&group).cloned()
+    }
+
+    /// The groups open here, ascending.
+    pub fn groups(&self) -> Vec<u64> {
+        let mut groups: Vec<u64> = self.registry.load().keys().copied().collect();
+        groups.sort_unstable();
+        groups
+    }
+
+    /// Hands over what the peer `from` said; its certificate was checked. Waits while too many bytes of
+    /// peers are not durable yet, so that the stream they come on is read no further. Envelopes without
+    /// frames never wait: deliver heartbeats and votes from a task of their own.
+    pub async fn deliver(&self, from: NodeId, envelopes: Vec<Envelope>) {
+        for envelope in envelopes {
+            self.mailbox.deliver(from, envelope).await;
+        }
+    }
+
+    /// Says that the connection to `peer` broke, or that messages to it were dropped.
+    pub fn peer_unreachable(&self, peer: NodeId) {
+        self.mailbox.post(Mail::PeerUnreachable(peer));
+    }
+
+    /// Hands leaderships over, makes everything durable, closes all groups. Returns when that is done.
+    pub async fn shutdown(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.mailbox.post(Mail::Shutdown { done }) {
+            // An error means that the loop has ended already.
+            let _ = ended.await;
+        }
+        self.registry.store(Arc::new(HashMap::new()));
+    }
+}

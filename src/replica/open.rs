@@ -1,0 +1,160 @@
+//! Opening a group: owns the order in which its files are opened, and what a started replica is made of.
+//!
+//! Everything here blocks; it runs on a thread for that. It must not know what the loop does afterwards.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use segment_store::fs::Fs;
+use segment_store::{BallotFile, DataDir, Fault, Log, LogIdentity, LogOptions, Preparer, snapshot};
+
+use super::StateMachine;
+use super::disk::{GroupFiles, SNAPSHOT_NAME};
+use super::error::OpenError;
+use super::group::GroupSpec;
+use super::restart::{Found, Restart};
+use super::run::LoopConfig;
+use super::watermark::Watermark;
+use crate::raft::{Ballot, NodeId};
+
+/// Opens groups of one node.
+pub(crate) struct Opener {
+    node: NodeId,
+    cluster: [u8; 16],
+    fs: Arc<dyn Fs>,
+    data_dir: Arc<DataDir>,
+    log_options: LogOptions,
+    preparer: Option<Preparer>,
+    /// Groups that are open, or being opened.
+    claimed: Mutex<HashSet<u64>>,
+}
+
+/// A group that is about to run.
+pub(crate) struct OpenedGroup {
+    pub(crate) group: u64,
+    pub(crate) files: GroupFiles,
+    pub(crate) restart: Restart,
+    pub(crate) machine: Option<Box<dyn StateMachine>>,
+    pub(crate) watermark: Watermark,
+    /// Whether this node should lead while the group is young.
+    pub(crate) preferred: bool,
+}
+
+impl Opener {
+    /// Opens groups for the loop made of `config`.
+    pub(crate) fn new(config: &LoopConfig) -> Opener {
+        Opener {
+            node: config.node,
+            cluster: config.cluster,
+            fs: Arc::clone(&config.fs),
+            data_dir: Arc::clone(&config.data_dir),
+            log_options: config.log.clone(),
+            preparer: config.preparer.clone(),
+            claimed: Mutex::default(),
+        }
+    }
+
+    /// Claims a group for one opener; false if it has been claimed.
+    pub(crate) fn claim(&self, group: u64) -> bool {
+        self.claims().insert(group)
+    }
+
+    /// Gives up the claim: the group's files are closed.
+    pub(crate) fn release(&self, group: u64) {
+        self.claims().remove(&group);
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashSet<u64>> {
+        // The set is whole after every line that changes it.
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens or creates the group's files and reads what its replica starts with.
+    pub(crate) fn open(&self, spec: GroupSpec) -> Result<OpenedGroup, OpenError> {
+        let group = spec.group;
+        let dir = self.data_dir.ensure_group(group)?;
+        let identity = LogIdentity {
+            cluster: self.cluster,
+            group,
+        };
+        let files = self.files(&dir, identity, &spec.voters)?;
+        let (files, restart) = files;
+        let mut machine = spec.state_machine;
+        if let (Some(machine), Some(state)) = (&mut machine, &restart.machine) {
+            machine
+                .restore(state)
+                .map_err(|what| OpenError::Inconsistent { group, what })?;
+        }
+        Ok(OpenedGroup {
+            group,
+            files,
+            restart,
+            machine,
+            watermark: Watermark::new(self.node),
+            preferred: spec.preferred == Some(self.node),
+        })
+    }
+
+    fn files(
+        &self,
+        dir: &Path,
+        identity: LogIdentity,
+        voters: &[NodeId],
+    ) -> Result<(GroupFiles, Restart), OpenError> {
+        open_files(
+            &self.fs,
+            dir,
+            identity,
+            &self.log_options,
+            self.preparer.clone(),
+            voters,
+        )
+    }
+
+    /// Removes the folder of a group that is not open.
+    pub(crate) fn remove(&self, group: u64) -> Result<(), Fault> {
+        self.data_dir.remove_group(group)
+    }
+}
+
+/// Opens ballot, log and snapshot in `dir`, which exists, and reads what a replica starts with.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed unless it is a [`Fault`].
+pub fn open_files(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    identity: LogIdentity,
+    options: &LogOptions,
+    preparer: Option<Preparer>,
+    voters: &[NodeId],
+) -> Result<(GroupFiles, Restart), OpenError> {
+    let group = identity.group;
+    // The ballot first: a folder that has a log but no ballot has lost a vote, and is refused.
+    let ballot = BallotFile::open(fs.as_ref(), &dir.join("ballot"));
+    let (ballot_file, (term, vote)) =
+        ballot.map_err(|source| OpenError::Ballot { group, source })?;
+    let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
+    let (log, recovered) = log.map_err(|source| OpenError::Log { group, source })?;
+    let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
+    let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
+    let found = Found {
+        group,
+        voters,
+        ballot: Ballot {
+            term,
+            vote: (vote != 0).then_some(vote),
+        },
+        recovered: &recovered,
+        snapshot: snapshot.as_ref().map(|snapshot| &*snapshot.bytes),
+        payload_bytes_max: options.payload_bytes_max,
+    };
+    let restart = found.restart(&log.reader())?;
+    let files = GroupFiles {
+        log,
+        ballot: ballot_file,
+        dir: dir.to_owned(),
+    };
+    Ok((files, restart))
+}

@@ -1,0 +1,631 @@
+//! The synchronous shell of one group on one node: owns the core, and all that the core does not know.
+//!
+//! Inputs go in, effects come out, in order; time is a number handed in. It must not know of files,
+//! sockets, clocks or tasks, so the simulator drives the very code that ships. It is on every walk; this
+//! file holds the state and the tables of inputs and core effects, its siblings the walks themselves:
+//! `propose` (produce), `replicate` (to peers), `follow` (from peers), `settle` (commit and after).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use segment_store::{Frame, FrameHeader, LogReader, codec, kind};
+
+use super::StateMachine;
+use super::effects::{Answer, DiskOp, Effect, Input, ReplicaConfig};
+use super::group::{GroupStatus, PeerStatus};
+use super::pending::{Origin, Pending};
+use super::producers::Producers;
+use super::restart::Restart;
+use super::snapshot::MembershipRow;
+use super::tail::Tail;
+use super::waiting::Waiting;
+use super::watermark::Published;
+use crate::raft::{
+    self, Index, LogId, Membership, Millis, NodeId, NotLeader, OwnEntry, Raft, Role, Term,
+};
+use crate::wire::{ApiError, Content, Envelope, ForwardAck};
+
+/// One group on one node.
+pub struct Replica {
+    pub(super) config: ReplicaConfig,
+    pub(super) raft: Raft,
+    pub(super) reader: LogReader,
+    pub(super) tail: Tail,
+    pub(super) producers: Producers,
+    pub(super) machine: Option<Box<dyn StateMachine>>,
+    /// Tickets; only a leader has any.
+    pub(super) pending: Pending,
+    /// Proposals of this node's callers on their way to the leader.
+    pub(super) forwards: Waiting<Forwarded>,
+    pub(super) forward_bytes: u64,
+    /// Reads that wait for the core, or for entries to be applied.
+    pub(super) reads: Waiting<Read>,
+    /// Transfers that wait for the other to lead.
+    pub(super) transfers: Waiting<Transfer>,
+    /// Term in which this replica leads, as the core last told.
+    pub(super) leading: Option<Term>,
+    /// Peers that wait for a run to come into memory, and those whose run has.
+    pub(super) warming: BTreeMap<NodeId, Warming>,
+    /// Frames of this turn, on their way to the disk.
+    write: Vec<Frame>,
+    /// `Raft::truncations` as of the frames in `write`.
+    write_truncations: u64,
+    /// Number of the last log operation handed out.
+    disk_number: u64,
+    /// Log operations handed out and not done.
+    outstanding: VecDeque<Outstanding>,
+    pub(super) disk_full: bool,
+    /// Why nothing may be asserted any more, once that is so.
+    pub(super) poisoned: Option<String>,
+    pub(super) snapshots: Snapshots,
+    /// Membership as of the last applied entry, with the index of its entry.
+    pub(super) applied_membership: (Index, Membership),
+    /// Memberships of entries that are not applied yet, by index, ascending.
+    pub(super) memberships: VecDeque<(Index, Membership)>,
+    pub(super) log_start: u64,
+    published: Option<Published>,
+    effects: Vec<Effect>,
+    replies: Vec<Effect>,
+}
+
+/// A log operation that the disk has not reported yet.
+struct Outstanding {
+    number: u64,
+    what: OnDisk,
+}
+
+/// What follows once an operation is done.
+enum OnDisk {
+    Appended { last: LogId, truncations: u64 },
+    Truncated,
+    Snapshot { index: Index },
+    Trimmed,
+}
+
+/// A forwarded proposal.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    pub(super) token: u64,
+    pub(super) to: NodeId,
+    pub(super) bytes: u64,
+    /// Whether it is a command; decides the shape of the answer.
+    pub(super) command: bool,
+}
+
+/// A read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) token: u64,
+    /// Where it may be served, once the core has said so.
+    pub(super) index: Option<Index>,
+}
+
+/// A transfer of leadership.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) token: u64,
+    pub(super) to: NodeId,
+}
+
+/// A run that is being brought into memory, or has been, for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Warming {
+    pub(super) first: Index,
+    pub(super) ready: bool,
+}
+
+/// Where snapshots and trimming stand.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    /// Index of the newest durable snapshot; 0 if there is none.
+    pub(super) durable: Index,
+    /// Index of the one before: the log is kept from there on, in case the newest is found damaged.
+    pub(super) before: Index,
+    /// Whether one is being written.
+    pub(super) under_way: bool,
+    /// Bytes committed since the last one was taken.
+    pub(super) bytes: u64,
+    /// Entries committed since the last one was taken.
+    pub(super) entries: u64,
+    /// Every voter has the log up to here, the leader said through the log.
+    pub(super) trim_hint: Index,
+    /// The last trim that was asked of the disk.
+    pub(super) trimmed: Index,
+}
+
+impl Replica {
+    /// A replica as it starts, at `now`. `raft` gives the core's settings.
+    pub fn new(
+        config: ReplicaConfig,
+        raft: raft::Config,
+        restart: Restart,
+        machine: Option<Box<dyn StateMachine>>,
+        reader: LogReader,
+        now: Millis,
+    ) -> Replica {
+        let (timeout, seed) = (config.request_timeout_ms, raft.seed);
+        let memberships = restart.restored.memberships.iter();
+        let memberships = memberships.filter(|(index, _)| *index > restart.base.id.index);
+        let mut replica = Replica {
+            memberships: memberships.cloned().collect(),
+            raft: Raft::new(raft, restart.restored, now),
+            reader,
+            tail: Tail::new(restart.base, restart.entries),
+            producers: restart.producers,
+            machine,
+            pending: Pending::default(),
+            forwards: Waiting::new(timeout, seed),
+            forward_bytes: 0,
+            reads: Waiting::new(timeout, seed),
+            transfers: Waiting::new(timeout, seed),
+            leading: None,
+            warming: BTreeMap::new(),
+            write: Vec::new(),
+            write_truncations: 0,
+            disk_number: 0,
+            outstanding: VecDeque::new(),
+            disk_full: false,
+            poisoned: None,
+            snapshots: Snapshots {
+                durable: restart.snapshot_index,
+                ..Snapshots::default()
+            },
+            applied_membership: restart.base_membership,
+            log_start: restart.log_start,
+            published: None,
+            effects: Vec::new(),
+            replies: Vec::new(),
+            config,
+        };
+        replica.absorb(Vec::new());
+        replica
+    }
+
+    /// Takes an input at `now`. Effects gather until [`Replica::take_effects`].
+    pub fn handle(&mut self, now: Millis, input: Input) {
+        if self.poisoned.is_some() {
+            return self.refuse(input);
+        }
+        match input {
+            Input::Peer {
+                from,
+                content,
+                frames,
+            } => self.on_peer(now, from, content, frames),
+            Input::Produce {
+                token,
+                frame,
+                head,
+                forward,
+            } => self.on_produce(now, Origin::Local(token), frame, &head, forward),
+            Input::Command { token, payload } => {
+                self.on_command(now, Origin::Local(token), &payload);
+            }
+            Input::ReadIndex { token } => {
+                let read = self.reads.insert(now, Read { token, index: None });
+                self.raft.read_index(now, read);
+            }
+            Input::Transfer { token, to } => self.on_transfer(now, token, to),
+            Input::PeerUnreachable(peer) => self.raft.peer_unreachable(peer),
+            Input::DiskDone { through } => self.on_disk_done(now, through),
+            Input::BallotDurable(ballot) => self.raft.ballot_durable(ballot),
+            Input::DiskFull(full) => self.disk_full = full,
+            Input::Warmed { peer, first } => self.on_warmed(peer, first),
+            Input::Tick => self.on_tick(now),
+            Input::Poison { reason } => self.poison(reason),
+        }
+        self.absorb(Vec::new());
+    }
+
+    /// What is to be done since the last call, in order. Proposals taken since then leave here, all
+    /// together: to the disk and to the peers at the same moment.
+    pub fn take_effects(&mut self, now: Millis) -> Vec<Effect> {
+        if self.poisoned.is_none() {
+            self.flush_write();
+            self.pump(now);
+        }
+        if self.poisoned.is_none() {
+            let published = self.status_to_publish();
+            if self.published != Some(published) {
+                self.published = Some(published);
+                self.effects.push(Effect::Publish(published));
+            }
+        }
+        // Answers last: who was acked finds what was acked published.
+        self.effects.append(&mut self.replies);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Input::Tick`] is due next; may move with every input.
+    pub fn next_deadline(&self) -> Millis {
+        if self.poisoned.is_some() {
+            return Millis::MAX;
+        }
+        self.raft
+            .next_deadline()
+            .min(self.forwards.next_deadline())
+            .min(self.reads.next_deadline())
+            .min(self.transfers.next_deadline())
+    }
+
+    /// Number of the last log operation handed out; see [`Effect::Disk`].
+    pub fn disk_number(&self) -> u64 {
+        self.disk_number
+    }
+
+    /// Whether frames wait for the end of the turn to go to the disk, under the next number.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.write.is_empty()
+    }
+
+    /// Why nothing is asserted any more, if that is so: the process must stop.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// The core, for looking at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// What the replica knows of itself and its peers.
+    pub fn status(&self) -> GroupStatus {
+        let published = self.status_to_publish();
+        let (_, membership) = self.raft.membership();
+        GroupStatus {
+            group: self.config.group,
+            role: self.raft.role(),
+            term: published.term,
+            leader: published.leader,
+            commit_index: published.commit_index,
+            last_index: self.raft.last_index(),
+            durable_index: self.raft.durable_index(),
+            high_watermark: published.high_watermark,
+            log_start: published.log_start,
+            pending: self.pending.len(),
+            voters: membership.voters.clone(),
+            peers: self
+                .peers()
+                .into_iter()
+                .filter_map(|peer| self.peer_status(peer))
+                .collect(),
+        }
+    }
+
+    fn peer_status(&self, peer: NodeId) -> Option<PeerStatus> {
+        let view = self.raft.progress(peer)?;
+        let last = self.raft.last_index();
+        Some(PeerStatus {
+            node: peer,
+            match_index: view.match_index,
+            state: view.state,
+            in_flight_bytes: view.in_flight_bytes,
+            lag_entries: last.saturating_sub(view.match_index),
+            lag_bytes: self.tail.bytes_after(view.match_index),
+        })
+    }
+
+    /// All members but this node.
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let (_, membership) = self.raft.membership();
+        let lists = [
+            &membership.voters,
+            &membership.voters_outgoing,
+            &membership.learners,
+        ];
+        let mut peers: Vec<NodeId> = lists.into_iter().flatten().copied().collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers.retain(|peer| *peer != self.raft.node());
+        peers
+    }
+
+    fn status_to_publish(&self) -> Published {
+        let applied = self.tail.base();
+        Published {
+            high_watermark: applied.next_offset,
+            applied_index: applied.id.index,
+            commit_index: self.raft.commit_index(),
+            log_start: self.log_start,
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+        }
+    }
+
+    /// Carries the core's effects out. `arrived` are the frames of the Append that was stepped.
+    pub(super) fn absorb(&mut self, mut arrived: Vec<Frame>) {
+        for effect in self.raft.take_effects() {
+            match effect {
+                raft::Effect::SaveBallot(ballot) => self.effects.push(Effect::SaveBallot(ballot)),
+                raft::Effect::Truncate { after } => self.truncate(after),
+                raft::Effect::AppendRemote { first, last } => {
+                    self.append_arrived(std::mem::take(&mut arrived), first, last);
+                }
+                raft::Effect::AppendOwn { id, entry } => self.append_own(id, &entry),
+                raft::Effect::Send { to, message } => {
+                    self.send(to, Content::Raft(message), Vec::new());
+                }
+                raft::Effect::Commit { index } => self.release(index),
+                raft::Effect::Role { role, term, leader } => self.on_role(role, term, leader),
+                raft::Effect::ReadReady { token, index } => self.on_read_ready(token, index),
+                raft::Effect::ReadFailed { token } => self.on_read_failed(token),
+            }
+        }
+        self.settle();
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, content: Content, frames: Vec<bytes::Bytes>) {
+        let envelope = Envelope {
+            group: self.config.group,
+            content,
+            frames,
+        };
+        self.effects.push(Effect::Send { to, envelope });
+    }
+
+    pub(super) fn warm(&mut self, peer: NodeId, first: Index, bytes_max: usize) {
+        self.effects.push(Effect::Warm {
+            peer,
+            first,
+            bytes_max,
+        });
+    }
+
+    pub(super) fn reply(&mut self, token: u64, result: Result<Answer, ApiError>) {
+        self.replies.push(Effect::Reply { token, result });
+    }
+
+    /// Answers a proposal, here or at the peer that forwarded it.
+    pub(super) fn answer(&mut self, origin: Origin, result: Result<Answer, ApiError>) {
+        match origin {
+            Origin::Local(token) => self.reply(token, result),
+            Origin::Peer { node, token } => {
+                let result = result.map(|answer| match answer {
+                    Answer::Acked(acked) => ForwardAck {
+                        index: acked.index,
+                        base_offset: acked.base_offset,
+                        result: Vec::new(),
+                    },
+                    Answer::Applied(result) => ForwardAck {
+                        result,
+                        ..ForwardAck::default()
+                    },
+                    other => unreachable!("a proposal is answered with {other:?}"),
+                });
+                self.send(node, Content::ForwardReply { token, result }, Vec::new());
+            }
+        }
+    }
+
+    /// Appends a stamped frame to the log; it goes to the disk at the end of the turn.
+    pub(super) fn append(&mut self, frame: Frame) {
+        let truncations = self.raft.truncations();
+        assert!(
+            self.write.is_empty() || self.write_truncations == truncations,
+            "frames of before a truncation are still waiting"
+        );
+        self.write_truncations = truncations;
+        self.tail.push(frame.clone());
+        self.write.push(frame);
+    }
+
+    fn append_own(&mut self, id: LogId, entry: &OwnEntry) {
+        let (kind, payload) = match entry {
+            OwnEntry::Noop => (kind::NOOP, Vec::new()),
+            OwnEntry::Membership(membership) => {
+                self.memberships.push_back((id.index, membership.clone()));
+                (kind::MEMBERSHIP, MembershipRow::of(membership).encode())
+            }
+        };
+        let frame = self.build(id, kind, &payload);
+        self.append(frame);
+    }
+
+    /// A frame of this node's own making for the entry `id`, which is the next one.
+    pub(super) fn build(&self, id: LogId, kind: u8, payload: &[u8]) -> Frame {
+        let last = self.tail.last();
+        let header = FrameHeader {
+            index: id.index,
+            term: id.term,
+            base_offset: last.next_offset,
+            prev_header_crc: last.header_crc,
+            ..unstamped_header(self.config.group, kind)
+        };
+        Frame::build(header, payload)
+    }
+
+    fn truncate(&mut self, after: Index) {
+        while let Some(ticket) = self.pending.cut(after) {
+            self.answer(ticket.origin, Err(ApiError::Unavailable));
+        }
+        while self
+            .memberships
+            .back()
+            .is_some_and(|(index, _)| *index > after)
+        {
+            self.memberships.pop_back();
+        }
+        self.producers.truncate(after);
+        self.tail.truncate(after);
+        // What was appended in this very turn and is cut again still goes out, in order.
+        self.flush_write();
+        self.disk(DiskOp::Truncate { after }, OnDisk::Truncated);
+    }
+
+    /// Hands the frames of this turn to the disk.
+    fn flush_write(&mut self) {
+        let Some(last) = self.write.last() else {
+            return;
+        };
+        let header = last.header();
+        let last = LogId {
+            term: header.term,
+            index: header.index,
+        };
+        let truncations = self.write_truncations;
+        let frames = std::mem::take(&mut self.write);
+        let appended = OnDisk::Appended { last, truncations };
+        self.disk(DiskOp::Append(frames), appended);
+    }
+
+    fn disk(&mut self, op: DiskOp, what: OnDisk) {
+        self.disk_number += 1;
+        let number = self.disk_number;
+        self.outstanding.push_back(Outstanding { number, what });
+        self.effects.push(Effect::Disk { number, op });
+    }
+
+    /// Hands a snapshot to the disk.
+    pub(super) fn save_snapshot(&mut self, id: LogId, bytes: Vec<u8>) {
+        self.flush_write();
+        let (index, term) = (id.index, id.term);
+        let op = DiskOp::Snapshot { index, term, bytes };
+        self.disk(op, OnDisk::Snapshot { index });
+    }
+
+    /// Asks the disk to drop whole segments below `before`.
+    pub(super) fn trim(&mut self, before: Index) {
+        self.flush_write();
+        self.disk(DiskOp::Trim { before }, OnDisk::Trimmed);
+    }
+
+    fn on_disk_done(&mut self, now: Millis, through: u64) {
+        while self
+            .outstanding
+            .front()
+            .is_some_and(|op| op.number <= through)
+        {
+            let Some(done) = self.outstanding.pop_front() else {
+                return;
+            };
+            match done.what {
+                OnDisk::Appended { last, truncations } => {
+                    self.raft.durable(now, last, truncations);
+                }
+                OnDisk::Truncated => {}
+                OnDisk::Snapshot { index } => self.on_snapshot_durable(index),
+                OnDisk::Trimmed => self.on_trimmed(),
+            }
+        }
+        self.tail.durable(self.raft.durable_index());
+    }
+
+    fn on_tick(&mut self, now: Millis) {
+        self.raft.tick(now);
+        while let Some(forwarded) = self.forwards.expire(now) {
+            self.forward_bytes -= forwarded.bytes;
+            self.reply(forwarded.token, Err(ApiError::Timeout));
+        }
+        while let Some(read) = self.reads.expire(now) {
+            self.reply(read.token, Err(ApiError::Timeout));
+        }
+        while let Some(transfer) = self.transfers.expire(now) {
+            self.reply(transfer.token, Err(ApiError::Timeout));
+        }
+    }
+
+    fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>) {
+        let leads = (role == Role::Leader).then_some(term);
+        if self.leading.is_some() && leads != self.leading {
+            // The entries may still be committed by another leader, or cut: not for us to say.
+            while let Some(ticket) = self.pending.cut(0) {
+                self.answer(ticket.origin, Err(not_leader(leader)));
+            }
+        }
+        self.leading = leads;
+        self.warming.clear();
+        if let Some(leader) = leader {
+            while let Some(done) = self.transfers.take_if(|transfer| transfer.to == leader) {
+                self.reply(done.token, Ok(Answer::Transferred));
+            }
+        }
+        while let Some(lost) = self.forwards.take_if(|other| Some(other.to) != leader) {
+            self.forward_bytes -= lost.bytes;
+            self.reply(lost.token, Err(ApiError::Unavailable));
+        }
+    }
+
+    fn on_transfer(&mut self, now: Millis, token: u64, to: NodeId) {
+        match self.raft.transfer_leader(now, to) {
+            Ok(()) => {
+                self.transfers.insert(now, Transfer { token, to });
+            }
+            Err(raft::TransferError::ToSelf) => self.reply(token, Ok(Answer::Transferred)),
+            Err(raft::TransferError::NotLeader { leader }) => {
+                self.reply(token, Err(not_leader(leader)));
+            }
+            Err(error @ raft::TransferError::NotAVoter(_)) => {
+                let reason = error.to_string();
+                self.reply(token, Err(ApiError::InvalidRequest { reason }));
+            }
+            Err(raft::TransferError::InProgress(target)) if target == to => {
+                self.transfers.insert(now, Transfer { token, to });
+            }
+            Err(raft::TransferError::InProgress(_)) => self.reply(token, Err(ApiError::Overloaded)),
+        }
+    }
+
+    /// From here on nothing is asserted: not to peers, not to callers.
+    pub(super) fn poison(&mut self, reason: String) {
+        tracing::error!(
+            group = self.config.group,
+            reason,
+            "this replica is poisoned"
+        );
+        self.poisoned = Some(reason);
+        // Nothing that was decided in this turn may leave either.
+        self.effects.clear();
+        self.replies.retain(|effect| {
+            let Effect::Reply { result, .. } = effect else {
+                return false;
+            };
+            result.is_err()
+        });
+        while let Some(ticket) = self.pending.cut(0) {
+            if let Origin::Local(token) = ticket.origin {
+                self.reply(token, Err(ApiError::Unavailable));
+            }
+        }
+    }
+
+    /// A poisoned replica still answers its callers, with a refusal.
+    fn refuse(&mut self, input: Input) {
+        match input {
+            Input::Produce { token, .. }
+            | Input::Command { token, .. }
+            | Input::ReadIndex { token }
+            | Input::Transfer { token, .. } => self.reply(token, Err(ApiError::Unavailable)),
+            _ => {}
+        }
+    }
+}
+
+/// The header of a frame without records, before it is stamped.
+pub(super) fn unstamped_header(group: u64, kind: u8) -> FrameHeader {
+    FrameHeader {
+        kind,
+        codec: codec::NONE,
+        flags: 0,
+        index: 0,
+        term: 0,
+        base_offset: 0,
+        max_timestamp: 0,
+        payload_len: 0,
+        payload_crc: 0,
+        prev_header_crc: 0,
+        record_count: 0,
+        group,
+    }
+}
+
+/// The answer of a replica that does not lead. The address is filled in by who knows it.
+pub(super) fn not_leader(leader: Option<NodeId>) -> ApiError {
+    ApiError::NotLeader {
+        leader: leader.map(|node| (node, String::new())),
+    }
+}
+
+impl From<NotLeader> for ApiError {
+    fn from(error: NotLeader) -> ApiError {
+        not_leader(error.leader)
+    }
+}

@@ -1,0 +1,106 @@
+//! To the peers: which frames go into which Append, and where they come from.
+//!
+//! Owns the choice of whole frames within the core's window. Frames that are not on this disk yet come
+//! from memory, the others straight out of the map; a run that may have to come from the disk is brought
+//! into memory elsewhere first, for this runs on the thread that carries heartbeats. It must not know
+//! what the peers do with them.
+
+use bytes::Bytes;
+
+use super::replica::{Replica, Warming};
+use crate::raft::{AppendPlan, Index, Millis, NodeId, Role};
+use crate::wire::Content;
+
+/// Frames for one Append.
+struct Picked {
+    frames: Vec<Bytes>,
+    last: Index,
+    bytes: u64,
+}
+
+impl Replica {
+    /// Sends every peer all that its window takes.
+    pub(super) fn pump(&mut self, now: Millis) {
+        if self.raft.role() != Role::Leader {
+            return;
+        }
+        for peer in self.peers() {
+            while self.poisoned.is_none()
+                && let Some(plan) = self.raft.next_append(peer)
+            {
+                let Some(picked) = self.pick(peer, &plan) else {
+                    break;
+                };
+                let message = self.raft.sent(now, peer, picked.last, picked.bytes);
+                self.send(peer, Content::Raft(message), picked.frames);
+            }
+        }
+    }
+
+    fn pick(&mut self, peer: NodeId, plan: &AppendPlan) -> Option<Picked> {
+        let bytes_max = plan.bytes_max.min(self.config.append_bytes_max);
+        let first_held = self.tail.first_held();
+        if plan.first < first_held {
+            let last = plan.last.min(first_held - 1);
+            return self.pick_from_log(peer, plan.first, last, bytes_max);
+        }
+        let mut frames = Vec::new();
+        let (last, bytes) = self
+            .tail
+            .take_held(plan.first, plan.last, bytes_max, &mut frames);
+        Some(Picked {
+            frames,
+            last,
+            bytes,
+        })
+    }
+
+    fn pick_from_log(
+        &mut self,
+        peer: NodeId,
+        first: Index,
+        last: Index,
+        bytes_max: u64,
+    ) -> Option<Picked> {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let ready = Warming { first, ready: true };
+        match self.warming.get(&peer) {
+            Some(warming) if *warming == ready => {}
+            Some(warming) if !warming.ready => return None,
+            _ if self.reader.is_cold(first, bytes_max) => {
+                let ready = false;
+                self.warming.insert(peer, Warming { first, ready });
+                self.warm(peer, first, bytes_max);
+                return None;
+            }
+            _ => {}
+        }
+        self.warming.remove(&peer);
+        match self.reader.read(first, last, bytes_max) {
+            Ok(run) if run.first_index == first && run.last_index >= first => Some(Picked {
+                last: run.last_index,
+                bytes: run.bytes.len() as u64,
+                frames: vec![run.bytes],
+            }),
+            Ok(_) => {
+                self.poison(format!(
+                    "the log does not hold entry {first}, which is durable"
+                ));
+                None
+            }
+            Err(error) => {
+                // Other peers may hold what is damaged here; nothing is made up for it.
+                let group = self.config.group;
+                tracing::error!(group, peer, first, %error, "entries for a peer cannot be read");
+                self.raft.peer_unreachable(peer);
+                None
+            }
+        }
+    }
+
+    pub(super) fn on_warmed(&mut self, peer: NodeId, first: Index) {
+        if let Some(warming) = self.warming.get_mut(&peer) {
+            warming.ready |= warming.first == first;
+        }
+    }
+}

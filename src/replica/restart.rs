@@ -1,0 +1,218 @@
+//! What a replica knows when it starts: owns the way from ballot, snapshot and log back to the state.
+//!
+//! It must not know how files are opened. The snapshot says what the log amounts to up to its index; the
+//! entries after it are read again, headers and batch heads only. They count as not committed until the
+//! group says otherwise.
+
+use std::collections::VecDeque;
+
+use segment_store::{Frame, LogReader, Recovered, TailVerdict, kind};
+
+use super::error::OpenError;
+use super::producers::{Producers, Stamp};
+use super::snapshot::{MembershipRow, Snapshot};
+use super::tail::EntryMeta;
+use crate::raft::{Ballot, Index, LogId, Membership, NodeId, Restored, Run};
+use crate::wire::peek_head;
+
+/// Bytes read from the log at a time.
+const READ_BYTES: usize = 4 << 20;
+
+/// Everything a replica starts with. All of it is durable.
+#[derive(Debug)]
+pub struct Restart {
+    /// For the consensus core.
+    pub(crate) restored: Restored,
+    /// The last entry known to be committed: the snapshot's.
+    pub(crate) base: EntryMeta,
+    /// The entries after it.
+    pub(crate) entries: VecDeque<EntryMeta>,
+    /// Batches of the whole log; those after `base` as not committed.
+    pub(crate) producers: Producers,
+    /// Index of the snapshot, 0 if there is none.
+    pub(crate) snapshot_index: Index,
+    /// The membership as of `base`, and the index of its entry.
+    pub(crate) base_membership: (Index, Membership),
+    /// The state machine's part of the snapshot.
+    pub(crate) machine: Option<Vec<u8>>,
+    /// First offset kept.
+    pub(crate) log_start: u64,
+}
+
+/// What was found on the disk of one group.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The group.
+    pub group: u64,
+    /// Voters it was created with.
+    pub voters: &'a [NodeId],
+    /// The saved ballot.
+    pub ballot: Ballot,
+    /// What opening the log told.
+    pub recovered: &'a Recovered,
+    /// The newest snapshot.
+    pub snapshot: Option<&'a [u8]>,
+    /// Longest payload a frame may have.
+    pub payload_bytes_max: usize,
+}
+
+impl Found<'_> {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the parts do not fit together, or the log is damaged.
+    pub fn restart(&self, reader: &LogReader) -> Result<Restart, OpenError> {
+        let recovered = self.recovered;
+        if let TailVerdict::Damaged { index, .. } = recovered.tail {
+            return Err(OpenError::Damaged {
+                group: self.group,
+                index,
+            });
+        }
+        let snapshot = self.snapshot()?;
+        let prev = LogId {
+            term: recovered.prev_term,
+            index: recovered.first_index - 1,
+        };
+        if snapshot.index < prev.index {
+            return Err(self.inconsistent(format!(
+                "the log starts at index {}, and no snapshot reaches that far (the newest ends at {})",
+                recovered.first_index, snapshot.index
+            )));
+        }
+        if snapshot.index > recovered.last_index {
+            return Err(self.inconsistent(format!(
+                "the snapshot contains index {}, and the log ends at {}: committed entries are missing",
+                snapshot.index, recovered.last_index
+            )));
+        }
+        let producers = Producers::from_rows(&snapshot.producers);
+        let producers = producers.map_err(|what| self.inconsistent(what))?;
+        let base_membership = (
+            snapshot.membership_index,
+            snapshot.membership.to_membership(),
+        );
+        let mut restart = Restart {
+            restored: self.restored(prev, &snapshot),
+            base: EntryMeta {
+                id: LogId {
+                    term: snapshot.term,
+                    index: snapshot.index,
+                },
+                next_offset: snapshot.next_offset,
+                header_crc: snapshot.header_crc,
+                ..EntryMeta::default()
+            },
+            entries: VecDeque::new(),
+            producers,
+            snapshot_index: snapshot.index,
+            base_membership,
+            machine: self.snapshot.map(|_| snapshot.machine),
+            log_start: recovered.log_start,
+        };
+        self.replay(reader, &mut restart)?;
+        Ok(restart)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, OpenError> {
+        let Some(bytes) = self.snapshot else {
+            let mut voters = self.voters.to_vec();
+            voters.sort_unstable();
+            voters.dedup();
+            let membership = Membership {
+                voters,
+                ..Membership::default()
+            };
+            return Ok(Snapshot {
+                membership: MembershipRow::of(&membership),
+                ..Snapshot::default()
+            });
+        };
+        Snapshot::decode(bytes).map_err(|error| self.inconsistent(error.to_string()))
+    }
+
+    fn restored(&self, prev: LogId, snapshot: &Snapshot) -> Restored {
+        let runs = self.recovered.term_runs.iter();
+        // What was in force before the snapshot no longer matters: the log cannot be cut below it.
+        let base = snapshot.membership_index.min(prev.index);
+        Restored {
+            ballot: self.ballot,
+            prev,
+            runs: runs.map(|&(first, term)| Run { first, term }).collect(),
+            last_index: self.recovered.last_index,
+            memberships: vec![(base, snapshot.membership.to_membership())],
+            commit_index: snapshot.index,
+        }
+    }
+
+    /// Reads the entries after the snapshot.
+    fn replay(&self, reader: &LogReader, restart: &mut Restart) -> Result<(), OpenError> {
+        let group = self.group;
+        let last = self.recovered.last_index;
+        let mut next = restart.base.id.index + 1;
+        while next <= last {
+            let read_error = |source| OpenError::Read { group, source };
+            if reader.is_cold(next, READ_BYTES) {
+                reader.populate(next, READ_BYTES).map_err(read_error)?;
+            }
+            let run = reader.read(next, last, READ_BYTES).map_err(read_error)?;
+            let mut bytes = run.bytes;
+            if bytes.is_empty() {
+                return Err(self.inconsistent(format!("index {next} cannot be read")));
+            }
+            while !bytes.is_empty() {
+                // The payload was checked when the log was opened, or will be by whoever reads it.
+                let frame = Frame::split_from(&mut bytes, self.payload_bytes_max, false)
+                    .map_err(|error| self.inconsistent(format!("index {next}: {error}")))?;
+                self.replay_frame(&frame, restart)?;
+                next = frame.header().index + 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_frame(&self, frame: &Frame, restart: &mut Restart) -> Result<(), OpenError> {
+        let header = frame.header();
+        let index = header.index;
+        let before = restart.entries.back().unwrap_or(&restart.base);
+        if index != before.id.index + 1
+            || header.prev_header_crc != before.header_crc
+            || header.base_offset != before.next_offset
+        {
+            return Err(
+                self.inconsistent(format!("index {index} does not follow the entry before"))
+            );
+        }
+        match header.kind {
+            kind::RECORDS => {
+                let head = peek_head(&frame.payload());
+                let head =
+                    head.map_err(|error| self.inconsistent(format!("index {index}: {error}")))?;
+                if let Some(stamp) = Stamp::of(&head, header.record_count) {
+                    restart
+                        .producers
+                        .appended(index, header.base_offset, &stamp);
+                }
+            }
+            kind::MEMBERSHIP => {
+                let membership = MembershipRow::decode(&frame.payload());
+                let membership = membership
+                    .map_err(|error| self.inconsistent(format!("index {index}: {error}")))?;
+                restart
+                    .restored
+                    .memberships
+                    .push((index, membership.to_membership()));
+            }
+            _ => {}
+        }
+        restart.entries.push_back(EntryMeta::of(frame));
+        Ok(())
+    }
+
+    fn inconsistent(&self, what: String) -> OpenError {
+        OpenError::Inconsistent {
+            group: self.group,
+            what,
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! The loop: the only one on a node, for all its groups. Owns the replicas, their time, and the way of
+//! every effect to the disk, the peers, the readers and the callers.
+//!
+//! A turn drains the mailbox, handles everything, then hands over what came of it: one batch to the disk
+//! thread for all groups, then the messages. It must not decide anything about the log. A group that
+//! has nothing to do costs an entry in a heap.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use segment_store::fs::Fs;
+use segment_store::{DataDir, LogOptions, LogReader, Preparer};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::disk::{Disk, DiskJob, DiskReport};
+use super::effects::{Answer, DiskOp, Effect, Input, ReplicaConfig};
+use super::error::Poisoned;
+use super::group::{Registry, Replicas};
+use super::mailbox::{Mail, Mailbox, MailboxLimits, ReplyTo, Request};
+use super::meters::Meters;
+use super::open::{OpenedGroup, Opener};
+use super::replica::Replica;
+use super::watermark::Watermark;
+use crate::raft::{self, Ballot, Millis, NodeId, Role};
+use crate::wire::{ApiError, Envelope};
+
+/// Mails handled in one turn at most, so that ticks are never far away.
+const MAILS_PER_TURN: usize = 4096;
+
+/// How long a stopping node waits for others to take its leaderships.
+const HAND_OVER: Duration = Duration::from_millis(1_500);
+
+/// Sends messages to peers. Called by the loop alone.
+pub trait Outbound: Send + Sync {
+    /// Queues `envelope` for `to`. Never blocks; may drop it, and then [`Replicas::peer_unreachable`] is
+    /// to be called.
+    fn send(&self, to: NodeId, envelope: Envelope);
+}
+
+/// What the loop of a node is made of.
+pub struct LoopConfig {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's UUID.
+    pub cluster: [u8; 16],
+    /// Where everything is kept.
+    pub fs: Arc<dyn Fs>,
+    /// The node's folder, locked.
+    pub data_dir: Arc<DataDir>,
+    /// Settings of the core; `node`, `seed` and `first_timeout_ms` are set per group.
+    pub raft: raft::Config,
+    /// Settings of the replicas; `group` is set per group.
+    pub replica: ReplicaConfig,
+    /// Bounds of the mailbox.
+    pub mailbox: MailboxLimits,
+    /// Settings of the logs.
+    pub log: LogOptions,
+    /// Prewrites segments; without one they are written when needed.
+    pub preparer: Option<Preparer>,
+    /// Measurements.
+    pub meters: Meters,
+    /// Called when the disk broke a promise; the process is to exit.
+    pub on_fatal: Box<dyn Fn(Poisoned) + Send>,
+}
+
+/// Starts the loop as a task of the current tokio runtime, and the disk thread.
+///
+/// # Errors
+/// If the thread cannot be started.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn spawn(config: LoopConfig, outbound: Arc<dyn Outbound>) -> io::Result<Replicas> {
+    let (mailbox, mails) = Mailbox::new(config.mailbox);
+    let reports = mailbox.clone();
+    let disk = Disk::start(Arc::clone(&config.fs), config.meters.clone(), move |done| {
+        // After the loop has ended nobody needs the report.
+        reports.post(Mail::Disk(done));
+    })?;
+    let opener = Opener::new(&config);
+    let node_loop = NodeLoop {
+        mailbox: mailbox.clone(),
+        outbound,
+        disk,
+        running: HashMap::new(),
+        timers: BinaryHeap::new(),
+        dirty: Vec::new(),
+        started: Instant::now(),
+        stopping: None,
+        config,
+    };
+    tokio::spawn(node_loop.run(mails));
+    let registry = Arc::new(Registry::default());
+    Ok(Replicas::new(mailbox, registry, Arc::new(opener)))
+}
+
+struct NodeLoop {
+    config: LoopConfig,
+    mailbox: Mailbox,
+    outbound: Arc<dyn Outbound>,
+    disk: Disk,
+    running: HashMap<u64, Running>,
+    /// (when, group), earliest first. An entry may be out of date; `Running::scheduled` knows.
+    timers: BinaryHeap<Reverse<(Millis, u64)>>,
+    /// Groups that took an input in this turn.
+    dirty: Vec<u64>,
+    /// Origin of the cores' time.
+    started: Instant,
+    stopping: Option<Stopping>,
+}
+
+struct Stopping {
+    done: oneshot::Sender<()>,
+    deadline: Instant,
+}
+
+/// A group in the loop.
+struct Running {
+    replica: Replica,
+    reader: LogReader,
+    watermark: Watermark,
+    /// When its earliest timer in the heap is due.
+    scheduled: Millis,
+    dirty: bool,
+    fatal_told: bool,
+    next_token: u64,
+    callers: HashMap<u64, Caller>,
+    /// Permits of peers' frames, by the number of the log operation that makes them durable.
+    permits: VecDeque<(u64, OwnedSemaphorePermit)>,
+    /// Bytes in the disk's queue, by the number of the log operation.
+    queued: VecDeque<(u64, u64)>,
+}
+
+/// Somebody on this node who waits for an answer.
+struct Caller {
+    reply: ReplyTo,
+    arrived: Instant,
+    proposal: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What a turn hands over to the outside, gathered over all groups.
+#[derive(Default)]
+struct Turn {
+    jobs: Vec<DiskJob>,
+    sends: Vec<(NodeId, Envelope)>,
+}
+
+impl NodeLoop {
+    async fn run(mut self, mut mails: mpsc::UnboundedReceiver<Mail>) {
+        let mut batch = Vec::new();
+        loop {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                // The mailbox never closes: the loop holds a sender of its own.
+                _ = mails.recv_many(&mut batch, MAILS_PER_TURN) => {}
+                () = sleep_until(deadline) => {}
+            }
+            let mut turn = Turn::default();
+            for mail in batch.drain(..) {
+                self.handle(mail, &mut turn);
+            }
+            self.tick();
+            self.hand_over(turn);
+            if self.has_stopped() {
+                break;
+            }
+        }
+        self.close().await;
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run that long")
+    }
+
+    /// When the earliest timer is due.
+    fn next_deadline(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let timer = timer.filter(|at| *at < Millis::MAX);
+        let timer = timer.map(|at| self.started + Duration::from_millis(at));
+        let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
+        timer.into_iter().chain(stop).min()
+    }
+
+    fn handle(&mut self, mail: Mail, turn: &mut Turn) {
+        match mail {
+            Mail::Request {
+                group,
+                request,
+                reply,
+                permit,
+                arrived,
+            } => {
+                let caller = Caller {
+                    reply,
+                    arrived,
+                    proposal: permit.is_some(),
+                    _permit: permit,
+                };
+                self.on_request(group, request, caller);
+            }
+            Mail::Peer {
+                from,
+                envelope,
+                permit,
+            } => self.on_envelope(from, envelope, permit),
+            Mail::PeerUnreachable(peer) => {
+                let groups: Vec<u64> = self.running.keys().copied().collect();
+                for group in groups {
+                    self.input(group, Input::PeerUnreachable(peer));
+                }
+            }
+            Mail::Status { group, reply } => {
+                if let Some(running) = self.running.get(&group) {
+                    // Who asked may have given up waiting.
+                    let _ = reply.send(running.replica.status());
+                }
+            }
+            Mail::Open(opened) => self.on_open(*opened, turn),
+            Mail::Close { group, done } => self.on_close(group, done, turn),
+            Mail::Disk(reports) => {
+                for report in reports {
+                    self.on_report(report);
+                }
+            }
+            Mail::Warmed { group, peer, first } => self.input(group, Input::Warmed { peer, first }),
+            Mail::Shutdown { done } => self.on_shutdown(done),
+        }
+    }
+
+    /// Gives `input` to a group, if it runs here.
+    fn input(&mut self, group: u64, input: Input) {
+        let now = self.now();
+        if let Some(running) = self.running.get_mut(&group) {
+            running.replica.handle(now, input);
+            if !std::mem::replace(&mut running.dirty, true) {
+                self.dirty.push(group);
+            }
+        }
+    }
+
+    fn on_request(&mut self, group: u64, request: Request, caller: Caller) {
+        let refusal = match self.running.get(&group) {
+            _ if self.stopping.is_some() => Some(ApiError::ShuttingDown),
+            None => Some(ApiError::UnknownGroup),
+            Some(_) => None,
+        };
+        if let Some(error) = refusal {
+            // Who asked may have given up waiting.
+            let _ = caller.reply.send(Err(error));
+            return;
+        }
+        let running = self.running.get_mut(&group).expect("looked up above");
+        let token = running.next_token;
+        running.next_token += 1;
+        if caller.proposal {
+            self.config.meters.proposals_pending.increment(1);
+        }
+        running.callers.insert(token, caller);
+        let input = match request {
+            Request::Produce {
+                frame,
+                head,
+                forward,
+            } => Input::Produce {
+                token,
+                frame,
+                head,
+                forward,
+            },
+            Request::Command { payload } => Input::Command { token, payload },
+            Request::ReadIndex => Input::ReadIndex { token },
+            Request::Transfer { to } => Input::Transfer { token, to },
+        };
+        self.input(group, input);
+    }
+
+    fn on_envelope(
+        &mut self,
+        from: NodeId,
+        envelope: Envelope,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let group = envelope.group;
+        let Some(running) = self.running.get(&group) else {
+            tracing::debug!(group, from, "a message for a group that is not open here");
+            return;
+        };
+        let before = running.replica.disk_number();
+        let input = Input::Peer {
+            from,
+            content: envelope.content,
+            frames: envelope.frames,
+        };
+        self.input(group, input);
+        let running = self.running.get_mut(&group).expect("it was there before");
+        if let Some(permit) = permit {
+            let last = running.replica.disk_number();
+            if running.replica.has_unwritten() {
+                // Frames that were kept go to the disk at the end of the turn, under the next number.
+                running.permits.push_back((last + 1, permit));
+            } else if last > before {
+                running.permits.push_back((last, permit));
+            }
+        }
+    }
+
+    fn on_open(&mut self, opened: OpenedGroup, turn: &mut Turn) {
+        let group = opened.group;
+        let now = self.now();
+        let mut core = raft::Config {
+            node: self.config.node,
+            // Different for each node, group and start.
+            seed: fastrand::u64(..) ^ (self.config.node << 48) ^ group,
+            ..self.config.raft.clone()
+        };
+        if opened.preferred && opened.restart.restored.last_index == 0 {
+            core.first_timeout_ms = Some(core.heartbeat_ms);
+        }
+        let config = ReplicaConfig {
+            group,
+            ..self.config.replica.clone()
+        };
+        let reader = opened.files.log.reader();
+        let replica = Replica::new(
+            config,
+            core,
+            opened.restart,
+            opened.machine,
+            reader.clone(),
+            now,
+        );
+        turn.jobs.push(DiskJob::Open {
+            group,
+            files: Box::new(opened.files),
+        });
+        let running = Running {
+            replica,
+            reader,
+            watermark: opened.watermark,
+            scheduled: Millis::MAX,
+            dirty: true,
+            fatal_told: false,
+            next_token: 0,
+            callers: HashMap::new(),
+            permits: VecDeque::new(),
+            queued: VecDeque::new(),
+        };
+        let before = self.running.insert(group, running);
+        assert!(before.is_none(), "group {group} was opened twice");
+        self.dirty.push(group);
+    }
+
+    fn on_close(&mut self, group: u64, done: oneshot::Sender<()>, turn: &mut Turn) {
+        let Some(mut running) = self.running.remove(&group) else {
+            // Nothing to wait for; dropping the sender says so.
+            return;
+        };
+        running.fail_callers(&ApiError::UnknownGroup, &self.config.meters);
+        running.watermark.close();
+        self.dirty.retain(|other| *other != group);
+        turn.jobs.push(DiskJob::Close { group, done });
+    }
+
+    fn on_report(&mut self, report: DiskReport) {
+        match report {
+            DiskReport::Done { group, through } => {
+                if let Some(running) = self.running.get_mut(&group) {
+                    running.forget_queued(through, &self.config.meters);
+                }
+                self.input(group, Input::DiskDone { through });
+            }
+            DiskReport::BallotDurable { group, ballot } => {
+                self.input(group, Input::BallotDurable(ballot));
+            }
+            DiskReport::Full { group, full } => {
+                self.config
+                    .meters
+                    .disk_full
+                    .set(if full { 1.0 } else { 0.0 });
+                self.input(group, Input::DiskFull(full));
+            }
+            DiskReport::Fault { group, reason } => self.input(group, Input::Poison { reason }),
+        }
+    }
+
+    /// Lets time pass for the groups whose deadline has come.
+    fn tick(&mut self) {
+        let now = self.now();
+        while let Some(Reverse((at, group))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let Some(running) = self.running.get_mut(&group) else {
+                continue;
+            };
+            if running.scheduled != at {
+                continue;
+            }
+            running.scheduled = Millis::MAX;
+            if running.replica.next_deadline() <= now {
+                self.input(group, Input::Tick);
+            } else if !std::mem::replace(&mut running.dirty, true) {
+                // It has moved; the end of the turn schedules it again.
+                self.dirty.push(group);
+            }
+        }
+    }
+
+    /// The end of a turn: everything that came of it leaves, the disk's part first.
+    fn hand_over(&mut self, mut turn: Turn) {
+        let now = self.now();
+        for group in std::mem::take(&mut self.dirty) {
+            let Some(running) = self.running.get_mut(&group) else {
+                continue;
+            };
+            running.dirty = false;
+            let effects = running.replica.take_effects(now);
+            running.carry_out(
+                group,
+                effects,
+                &mut turn,
+                &self.mailbox,
+                &self.config.meters,
+            );
+            let deadline = running.replica.next_deadline();
+            if deadline < running.scheduled {
+                running.scheduled = deadline;
+                self.timers.push(Reverse((deadline, group)));
+            }
+            if let Some(reason) = running.replica.poisoned() {
+                if !std::mem::replace(&mut running.fatal_told, true) {
+                    let reason = reason.to_owned();
+                    (self.config.on_fatal)(Poisoned { group, reason });
+                }
+            }
+        }
+        if !turn.jobs.is_empty() {
+            self.disk.submit(turn.jobs);
+        }
+        for (to, envelope) in turn.sends {
+            self.outbound.send(to, envelope);
+        }
+    }
+
+    /// Asks the best peer of every group led here to take over.
+    fn on_shutdown(&mut self, done: oneshot::Sender<()>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let deadline = Instant::now() + HAND_OVER;
+        self.stopping = Some(Stopping { done, deadline });
+        let led = self.running.iter().filter_map(|(group, running)| {
+            let status = running.replica.status();
+            let voters = status.voters;
+            let peers = status.peers.into_iter();
+            let best = peers
+                .filter(|peer| voters.contains(&peer.node))
+                .max_by_key(|peer| peer.match_index)?;
+            Some((*group, best.node))
+        });
+        let led: Vec<(u64, NodeId)> = led.collect();
+        for (group, to) in led {
+            // No caller waits under this token.
+            let token = u64::MAX;
+            self.input(group, Input::Transfer { token, to });
+        }
+    }
+
+    /// Whether the node stops and nothing is led here any more, or that took too long.
+    fn has_stopped(&self) -> bool {
+        let Some(stopping) = &self.stopping else {
+            return false;
+        };
+        let leads = |running: &Running| {
+            let raft = running.replica.raft();
+            raft.role() == Role::Leader && raft.membership().1.voters.len() > 1
+        };
+        Instant::now() >= stopping.deadline || !self.running.values().any(leads)
+    }
+
+    /// Finishes the disk's work and closes every group.
+    async fn close(mut self) {
+        let mut closed = Vec::new();
+        let mut jobs = Vec::new();
+        for (group, mut running) in self.running.drain() {
+            running.fail_callers(&ApiError::ShuttingDown, &self.config.meters);
+            running.watermark.close();
+            let (done, told) = oneshot::channel();
+            jobs.push(DiskJob::Close { group, done });
+            closed.push(told);
+        }
+        self.disk.submit(jobs);
+        for told in closed {
+            // An error means that the group is closed, too: the thread has ended.
+            let _ = told.await;
+        }
+        // Joins the thread, whose queue is empty.
+        drop(self.disk);
+        if let Some(stopping) = self.stopping {
+            // Who asked may have given up waiting.
+            let _ = stopping.done.send(());
+        }
+    }
+}
+
+impl Running {
+    fn carry_out(
+        &mut self,
+        group: u64,
+        effects: Vec<Effect>,
+        turn: &mut Turn,
+        mailbox: &Mailbox,
+        meters: &Meters,
+    ) {
+        let mut ballot: Option<Ballot> = None;
+        let mut ops: Vec<(u64, DiskOp)> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Disk { number, op } => {
+                    let bytes = op.bytes();
+                    meters.disk_queue_bytes.increment(bytes as f64);
+                    self.queued.push_back((number, bytes));
+                    ops.push((number, op));
+                }
+                Effect::SaveBallot(newer) => ballot = Some(newer),
+                Effect::Send { to, envelope } => turn.sends.push((to, envelope)),
+                Effect::Warm {
+                    peer,
+                    first,
+                    bytes_max,
+                } => self.warm(group, peer, first, bytes_max, mailbox.clone()),
+                Effect::Publish(published) => self.watermark.publish(published),
+                Effect::Reply { token, result } => {
+                    if let Some(caller) = self.callers.remove(&token) {
+                        caller.answer(result, meters);
+                    }
+                }
+            }
+        }
+        if ballot.is_some() || !ops.is_empty() {
+            turn.jobs.push(DiskJob::Write { group, ballot, ops });
+        }
+    }
+
+    /// Brings a run into memory on a thread that may block.
+    fn warm(&self, group: u64, peer: NodeId, first: u64, bytes_max: usize, mailbox: Mailbox) {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = reader.populate(first, bytes_max) {
+                // The read that follows will say so to those who can act on it.
+                tracing::error!(group, first, %error, "the log cannot be read");
+            }
+            mailbox.post(Mail::Warmed { group, peer, first });
+        });
+    }
+
+    /// The disk has done everything up to the operation `through`.
+    fn forget_queued(&mut self, through: u64, meters: &Meters) {
+        while self
+            .permits
+            .front()
+            .is_some_and(|(number, _)| *number <= through)
+        {
+            self.permits.pop_front();
+        }
+        while let Some((number, bytes)) = self.queued.front().copied() {
+            if number > through {
+                break;
+            }
+            meters.disk_queue_bytes.decrement(bytes as f64);
+            self.queued.pop_front();
+        }
+    }
+
+    /// The group stops: whoever waits learns why.
+    fn fail_callers(&mut self, error: &ApiError, meters: &Meters) {
+        self.forget_queued(u64::MAX, meters);
+        for (_, caller) in self.callers.drain() {
+            caller.answer(Err(error.clone()), meters);
+        }
+    }
+}
+
+impl Caller {
+    fn answer(self, result: Result<Answer, ApiError>, meters: &Meters) {
+        if self.proposal {
+            meters.proposals_pending.decrement(1);
+            match &result {
+                Ok(_) => meters.commit_seconds.record(self.arrived.elapsed()),
+                Err(_) => meters.proposals_failed.increment(1),
+            }
+        }
+        // Who asked may have given up waiting.
+        let _ = self.reply.send(result);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,211 @@
+//! The end of a group's log as the shell needs it: owns what is known of each entry that is not applied
+//! yet, and the frames that are not durable yet.
+//!
+//! It must not know who leads or who waits. On the produce walk it says what the next frame is stamped
+//! with; on the append walk it is what arriving frames must chain to; for sending, it holds the frames
+//! that the log on disk may not hold yet.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use segment_store::Frame;
+
+use crate::raft::{Index, LogId, Term};
+
+/// What the shell keeps of an entry: where the next one goes on, and what it chains to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EntryMeta {
+    /// Identity of the entry.
+    pub(crate) id: LogId,
+    /// Offset of the first record after it.
+    pub(crate) next_offset: u64,
+    /// CRC of its header, which the next frame repeats.
+    pub(crate) header_crc: u32,
+    /// Kind of its frame.
+    pub(crate) kind: u8,
+    /// Bytes of its frame.
+    pub(crate) frame_len: u32,
+}
+
+impl EntryMeta {
+    /// The entry that `frame` holds.
+    pub(crate) fn of(frame: &Frame) -> EntryMeta {
+        let header = frame.header();
+        EntryMeta {
+            id: LogId {
+                term: header.term,
+                index: header.index,
+            },
+            next_offset: header.next_offset(),
+            header_crc: frame.header_crc(),
+            kind: header.kind,
+            frame_len: u32::try_from(frame.bytes().len())
+                .expect("a frame is capped far below 4 GiB"),
+        }
+    }
+}
+
+/// Entries from the last applied one to the last one, and frames from the first not durable one.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    /// The last applied entry: everything at or below it is settled.
+    base: EntryMeta,
+    /// The entries after `base`, without gaps.
+    entries: VecDeque<EntryMeta>,
+    /// The last frames of the log, without gaps: those not known to be durable here.
+    frames: VecDeque<Frame>,
+    /// Bytes of `frames`.
+    held_bytes: u64,
+}
+
+impl Tail {
+    /// A log that ends with `entries`, all durable; `base` is the last applied one.
+    pub(crate) fn new(base: EntryMeta, entries: VecDeque<EntryMeta>) -> Tail {
+        Tail {
+            base,
+            entries,
+            frames: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// The last entry.
+    pub(crate) fn last(&self) -> &EntryMeta {
+        self.entries.back().unwrap_or(&self.base)
+    }
+
+    /// The last applied entry.
+    pub(crate) fn base(&self) -> &EntryMeta {
+        &self.base
+    }
+
+    /// The entry at `index`; `None` below the last applied and above the last one.
+    pub(crate) fn get(&self, index: Index) -> Option<&EntryMeta> {
+        match index.checked_sub(self.base.id.index)? {
+            0 => Some(&self.base),
+            distance => self.entries.get(usize::try_from(distance - 1).ok()?),
+        }
+    }
+
+    /// Term of the entry at `index`, if it is kept here.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        self.get(index).map(|entry| entry.id.term)
+    }
+
+    /// Appends a stamped frame, which is on its way to the disk.
+    ///
+    /// # Panics
+    /// If the frame does not follow the last one: the log would have a gap, or a broken chain.
+    pub(crate) fn push(&mut self, frame: Frame) {
+        let last = self.last();
+        let header = frame.header();
+        assert_eq!(header.index, last.id.index + 1, "a frame would leave a gap");
+        assert_eq!(
+            header.prev_header_crc, last.header_crc,
+            "the chain would break at {}",
+            header.index
+        );
+        assert_eq!(
+            header.base_offset, last.next_offset,
+            "offsets would not be dense at {}",
+            header.index
+        );
+        self.entries.push_back(EntryMeta::of(&frame));
+        self.held_bytes += frame.bytes().len() as u64;
+        self.frames.push_back(frame);
+    }
+
+    /// Drops the entries above `after`.
+    ///
+    /// # Panics
+    /// If an applied entry would be dropped.
+    pub(crate) fn truncate(&mut self, after: Index) {
+        let applied = self.base.id.index;
+        assert!(
+            after >= applied,
+            "entries up to {applied} are applied, cannot cut after {after}"
+        );
+        while self.last().id.index > after {
+            self.entries.pop_back();
+        }
+        while let Some(frame) = self.frames.back() {
+            if frame.header().index <= after {
+                break;
+            }
+            self.held_bytes -= frame.bytes().len() as u64;
+            self.frames.pop_back();
+        }
+    }
+
+    /// Forgets the frames up to `index` (inclusive): the log on disk has them.
+    pub(crate) fn durable(&mut self, index: Index) {
+        while let Some(frame) = self.frames.front() {
+            if frame.header().index > index {
+                break;
+            }
+            self.held_bytes -= frame.bytes().len() as u64;
+            self.frames.pop_front();
+        }
+    }
+
+    /// Bytes of the frames that are not known to be durable here.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Bytes of the frames after `index`, as far as they are kept here.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        let skip = index.saturating_sub(self.base.id.index);
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let lens = self.entries.iter().skip(skip);
+        lens.map(|entry| u64::from(entry.frame_len)).sum()
+    }
+
+    /// Takes the next entry at or below `through` as applied.
+    pub(crate) fn apply_next(&mut self, through: Index) -> Option<EntryMeta> {
+        if self.entries.front()?.id.index > through {
+            return None;
+        }
+        let entry = self.entries.pop_front()?;
+        self.base = entry;
+        Some(entry)
+    }
+
+    /// Index of the first frame held here; one past the last entry if none is.
+    pub(crate) fn first_held(&self) -> Index {
+        match self.frames.front() {
+            Some(frame) => frame.header().index,
+            None => self.last().id.index + 1,
+        }
+    }
+
+    /// The frames from `first` to at most `last`: whole ones, at least one, then as many as fit in
+    /// `bytes_max`. Returns the index of the last one taken and the bytes in all.
+    ///
+    /// # Panics
+    /// If the frame at `first` is not held here.
+    pub(crate) fn take_held(
+        &self,
+        first: Index,
+        last: Index,
+        bytes_max: u64,
+        out: &mut Vec<Bytes>,
+    ) -> (Index, u64) {
+        let skip = first
+            .checked_sub(self.first_held())
+            .expect("the frame is held");
+        let skip = usize::try_from(skip).expect("positions of held frames fit in memory");
+        let mut taken = (first - 1, 0);
+        for frame in self.frames.iter().skip(skip) {
+            let len = frame.bytes().len() as u64;
+            let index = frame.header().index;
+            if index > last || (index > first && taken.1 + len > bytes_max) {
+                break;
+            }
+            out.push(frame.bytes().clone());
+            taken = (index, taken.1 + len);
+        }
+        assert!(taken.0 >= first, "frame {first} is held");
+        taken
+    }
+}
