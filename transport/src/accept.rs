@@ -25,7 +25,8 @@ const UNSEEN_BYTES_MAX: u64 = 16 << 10;
 
 /// Bounds what strangers can make us keep before [`Doorkeeper::admit`] has seen them.
 pub(crate) fn bound_floods(config: &mut ServerConfig, options: &TransportOptions) {
-    config.max_incoming(options.handshakes_max);
+    // Above this quinn drops packets unseen; up to it `admit` still answers.
+    config.max_incoming(2 * options.handshakes_max);
     config.incoming_buffer_size(UNSEEN_BYTES_MAX);
     config.incoming_buffer_size_total(UNSEEN_BYTES_MAX * options.handshakes_max as u64);
 }

@@ -227,7 +227,7 @@ fn explain(code: u64, words: &str) -> String {
         0x12d => "an expired certificate",
         0x12e => "a certificate not good for this name or purpose",
         0x130 => "a certificate not issued by the cluster's CA",
-        0x133 => "a bad signature: certificate and key do not fit",
+        0x133 => "a bad signature on the certificate or the handshake",
         0x174 => "no certificate was shown, and one is demanded",
         0x178 => "another protocol is spoken there, or another version of it",
         0x02 => "the connection was turned away: too many at once, or not accepting any",

@@ -34,3 +34,12 @@ pub use options::TransportOptions;
 pub use outbox::{Outbox, PushError};
 pub use pki::{Authority, Issued, PkiError};
 pub use stream::{RecvHalf, SendHalf};
+
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
+mod testing;

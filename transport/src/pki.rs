@@ -42,7 +42,7 @@ impl Authority {
     pub fn create(cluster: &str) -> Result<Authority, PkiError> {
         check_name(cluster)?;
         let key = KeyPair::generate()?;
-        let params = authority_params(cluster, OffsetDateTime::now_utc());
+        let params = authority_params(cluster, &key, OffsetDateTime::now_utc());
         let cert_pem = params.self_signed(&key)?.pem();
         Ok(Authority {
             cluster: cluster.to_owned(),
@@ -56,7 +56,7 @@ impl Authority {
     pub fn load(cluster: &str, cert_pem: &str, key_pem: &str) -> Result<Authority, PkiError> {
         check_name(cluster)?;
         let key = KeyPair::from_pem(key_pem)?;
-        let params = authority_params(cluster, OffsetDateTime::now_utc());
+        let params = authority_params(cluster, &key, OffsetDateTime::now_utc());
         let authority = Authority {
             cluster: cluster.to_owned(),
             cert_pem: cert_pem.to_owned(),
@@ -108,9 +108,13 @@ impl Authority {
     }
 }
 
-fn authority_params(cluster: &str, now: OffsetDateTime) -> CertificateParams {
+fn authority_params(cluster: &str, key: &KeyPair, now: OffsetDateTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = common_name(&format!("plimsoll CA of {cluster}"));
+    // The name tells authorities apart that were made for the same cluster's name, so that a stranger's certificate is refused as issued by an
+    // unknown authority, not as badly signed by ours. It follows from cluster and key, so that `load` finds it again.
+    let id = params.key_identifier(key);
+    let id: String = id.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    params.distinguished_name = common_name(&format!("plimsoll CA of {cluster}, key {id}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(NameConstraints {

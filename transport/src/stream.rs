@@ -79,6 +79,12 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Puts bytes on the stream that need not be a message.
+    #[cfg(test)]
+    pub(crate) async fn write_raw(&mut self, bytes: &[u8]) {
+        self.quinn.write_all(bytes).await.unwrap();
+    }
+
     /// Ends the stream in good order: the other side receives what was sent, then `None`. Nothing can be sent after it.
     pub fn finish(&mut self) {
         // It fails only if the stream was finished, reset or stopped already: there is nothing left to end then.
