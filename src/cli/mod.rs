@@ -4,15 +4,21 @@
 //! logic of the log itself: every command is a thin hand on `server`, `client` or the offline tools of `segment-store`. What
 //! is printed goes through [`output`].
 
+mod bench;
+mod cluster;
+mod consume;
 mod dev;
 mod init;
 mod output;
+mod produce;
 mod serve;
+mod topic;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use plimsoll::client::Client;
 use plimsoll::config::ClientConfig;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -48,6 +54,16 @@ enum Command {
     Init(init::Init),
     /// Run one node
     Serve(serve::Serve),
+    /// Create, list, describe or delete topics
+    Topic(topic::Topic),
+    /// Send records to a topic, one a line
+    Produce(produce::Produce),
+    /// Print the records of a topic
+    Consume(consume::Consume),
+    /// Show the nodes and the groups of the cluster
+    Cluster(cluster::Cluster),
+    /// Measure throughput and latency of the cluster
+    Bench(bench::Bench),
 }
 
 /// Runs the command that the process was started with.
@@ -58,6 +74,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Dev(command) => command.run(shared.output),
         Command::Init(command) => command.run(shared.output),
         Command::Serve(command) => command.run(),
+        Command::Topic(command) => command.run(shared),
+        Command::Produce(command) => command.run(shared),
+        Command::Consume(command) => command.run(shared),
+        Command::Cluster(command) => command.run(shared),
+        Command::Bench(command) => command.run(shared),
     };
     match done {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
@@ -86,6 +107,24 @@ impl Shared {
         };
         Ok(ClientConfig::load(path)?)
     }
+}
+
+/// Connects to the cluster, does `work` there on a runtime of this thread, and closes the connections.
+fn with_client<T>(
+    shared: &Shared,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    log_to_stderr(LevelFilter::ERROR);
+    let config = shared.client_config()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let client = Client::connect(&config).await?;
+        let done = work(&client).await;
+        client.close().await;
+        done
+    })
 }
 
 /// Logs to stderr: what `RUST_LOG` asks for, such as `debug` or `plimsoll=debug,transport=trace`, else our own crates at `level`.

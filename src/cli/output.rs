@@ -86,6 +86,11 @@ fn stdout_failed(error: io::Error) -> Failure {
     Failure::Message(format!("cannot write to stdout: {error}"))
 }
 
+/// A number, or a dash where there is none.
+pub(crate) fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
 /// Rows under headings. Columns of numbers are aligned to the right.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
