@@ -45,7 +45,10 @@ pub enum Outcome {
         topic: u64,
     },
     /// The topic is gone.
-    TopicDeleted,
+    TopicDeleted {
+        /// The number it had.
+        topic: u64,
+    },
     /// Ids `first .. first + count` belong to the caller.
     ProducerIds {
         /// The first id of the block, from 1.

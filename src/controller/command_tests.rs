@@ -27,7 +27,7 @@ fn commands_and_outcomes_come_back_as_they_went() {
     }
     let outcomes = [
         Outcome::TopicCreated { topic: 7 },
-        Outcome::TopicDeleted,
+        Outcome::TopicDeleted { topic: 7 },
         Outcome::ProducerIds {
             first: 5,
             count: 10,

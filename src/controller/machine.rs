@@ -40,7 +40,7 @@ impl StateMachine for ControllerMachine {
         };
         if matches!(
             outcome,
-            Outcome::TopicCreated { .. } | Outcome::TopicDeleted
+            Outcome::TopicCreated { .. } | Outcome::TopicDeleted { .. }
         ) {
             self.view.publish(self.state.clone());
         }

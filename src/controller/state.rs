@@ -88,6 +88,11 @@ impl State {
         })
     }
 
+    /// Whether the creation of topic number `id` has been applied; the topic may be deleted again.
+    pub fn has_made(&self, id: u64) -> bool {
+        id < self.next_topic
+    }
+
     /// Whether `group` held a partition once and its topic has been deleted since: its files may go.
     pub fn is_deleted(&self, group: u64) -> bool {
         group != super::CONTROLLER_GROUP
@@ -195,7 +200,7 @@ impl State {
         for partition in &topic.partitions {
             self.groups.remove(&partition.group);
         }
-        Ok(Outcome::TopicDeleted)
+        Ok(Outcome::TopicDeleted { topic: topic.id })
     }
 
     fn allocate_producer_ids(&mut self, count: u64) -> Result<Outcome, Refusal> {

@@ -121,7 +121,7 @@ fn a_deleted_topic_frees_its_name_but_not_its_groups() {
         state.apply(Command::DeleteTopic {
             name: "ships".into()
         }),
-        Outcome::TopicDeleted
+        Outcome::TopicDeleted { topic: 1 }
     );
     assert!(state.is_deleted(1) && state.is_deleted(2) && !state.is_deleted(3));
     state.apply(create("ships", 2, 1));

@@ -4,10 +4,23 @@
 //! and `fetch` are the two hot walks; `peer` carries what replicas say to each other; `reconcile` keeps the open groups equal to what
 //! the controller has agreed on. Knows every other room but `client` and `cli`.
 
+mod accept;
 mod error;
+mod fetch;
 pub mod http;
 pub mod metrics;
+mod network;
 mod node;
+mod peer;
+mod probe;
+mod produce;
+mod producer_ids;
+mod reconcile;
+mod report;
+mod route;
+mod shared;
+mod topics;
+mod transfer;
 
 pub use error::{NodeFailure, StartError};
 pub use node::Node;

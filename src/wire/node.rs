@@ -10,7 +10,7 @@ use super::reply::{GROUPS_MAX, REPLICAS_MAX};
 use super::{REPLY_HEAD_BYTES_MAX, ReplicaRole, WireError};
 
 /// Longest head of a [`StreamHello`], in bytes.
-pub(super) const HELLO_HEAD_BYTES_MAX: usize = 256;
+pub const HELLO_HEAD_BYTES_MAX: usize = 256;
 
 /// The first message on a stream that one node opens to another: what the stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]

@@ -1,0 +1,239 @@
+//! The fetch walk: runs of frames straight from the map to the stream, up to the high watermark and never past it.
+//!
+//! Reads the watermark without lock or mailbox, from a leader or a follower alike. What is not surely in the page cache is brought in on a
+//! thread for that. QUIC's flow control is the back pressure. Must not know producers, terms or what is in a payload.
+
+use std::sync::Arc;
+
+use segment_store::{FrameHeader, HEADER_LEN, LogReader, ReadError};
+use transport::{SendError, SendHalf};
+
+use super::metrics::TopicMetrics;
+use super::route;
+use super::shared::Shared;
+use crate::replica::{Group, Watermark};
+use crate::wire::{ApiError, FetchFrom, Reply, encode_reply};
+
+/// Most bytes in one reply's body, whatever the client asks for; a single frame may be larger.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// What a client asked for.
+pub(super) struct Fetch {
+    pub(super) group: u64,
+    pub(super) from: FetchFrom,
+    pub(super) max_bytes: u32,
+    pub(super) follow: bool,
+}
+
+/// Why a fetch ends early.
+enum End {
+    /// The client is told.
+    Failed(ApiError),
+    /// The client is gone.
+    Gone(SendError),
+}
+
+impl From<SendError> for End {
+    fn from(error: SendError) -> End {
+        End::Gone(error)
+    }
+}
+
+impl From<ApiError> for End {
+    fn from(error: ApiError) -> End {
+        End::Failed(error)
+    }
+}
+
+/// Serves one fetch to its end, which may be never.
+pub(super) async fn serve(shared: Arc<Shared>, mut send: SendHalf, fetch: Fetch) {
+    match run(&shared, &mut send, &fetch).await {
+        Ok(()) => {}
+        Err(End::Gone(error)) => {
+            return tracing::debug!(%error, group = fetch.group, "a consumer left");
+        }
+        Err(End::Failed(error)) => {
+            if let Err(error) = route::error_with(&shared, &mut send, 0, error).await {
+                return tracing::debug!(%error, group = fetch.group, "a consumer left before it was answered");
+            }
+        }
+    }
+    send.finish();
+}
+
+async fn run(shared: &Shared, send: &mut SendHalf, fetch: &Fetch) -> Result<(), End> {
+    let group = shared.group(fetch.group)?;
+    let state = shared.view.state();
+    let (topic, _) = state.group(fetch.group).ok_or(ApiError::UnknownGroup)?;
+    let mut cursor = Cursor::at(&group, fetch)?;
+    cursor.metrics = Some(shared.metrics.topic(&topic.name));
+    drop(state);
+    loop {
+        while cursor.send_next(send).await? {
+            // Other streams get their turn even while this one always finds bytes and room to send them.
+            tokio::task::yield_now().await;
+        }
+        if !fetch.follow {
+            cursor.send_end(send).await?;
+            return Ok(());
+        }
+        cursor.wait(send).await?;
+    }
+}
+
+/// A place in a group's log, and what is needed to go on from there.
+struct Cursor {
+    group: u64,
+    watermark: Watermark,
+    reader: LogReader,
+    bytes_max: usize,
+    /// Index of the next frame to send.
+    next_index: u64,
+    /// Offset of the next record the client wants.
+    next_offset: u64,
+    metrics: Option<TopicMetrics>,
+}
+
+impl Cursor {
+    /// Finds the place to start from.
+    fn at(group: &Group, fetch: &Fetch) -> Result<Cursor, ApiError> {
+        let (watermark, reader) = (group.watermark().clone(), group.reader().clone());
+        // In this order: a later high watermark with an earlier index starts too early, which the client skips; never too late.
+        let readable = watermark.applied_index();
+        let high_watermark = watermark.high_watermark();
+        let log_start = watermark.log_start();
+        let out_of_range = || ApiError::OffsetOutOfRange {
+            log_start,
+            high_watermark,
+        };
+        let next_offset = match fetch.from {
+            FetchFrom::Offset(offset) => offset,
+            FetchFrom::Start | FetchFrom::Time(_) => log_start,
+            FetchFrom::End => high_watermark,
+        };
+        if next_offset < log_start || next_offset > high_watermark {
+            return Err(out_of_range());
+        }
+        let found = match fetch.from {
+            FetchFrom::Time(timestamp_ms) => reader.seek_time(timestamp_ms),
+            _ if next_offset == high_watermark => Ok(readable + 1),
+            _ => reader.seek_offset(next_offset),
+        };
+        // What lies past the watermark is not settled yet: it may be replaced, and another frame be the first that is wanted.
+        let next_index = found
+            .map_err(|error| failed(&error, out_of_range))?
+            .min(readable + 1);
+        let bytes_max = (fetch.max_bytes as usize).clamp(1, REPLY_BYTES_MAX);
+        let mut cursor = Cursor {
+            group: fetch.group,
+            watermark,
+            reader,
+            bytes_max,
+            next_index,
+            next_offset,
+            metrics: None,
+        };
+        if let FetchFrom::Time(_) = fetch.from {
+            cursor.next_offset = cursor.offset_of_next(readable, high_watermark)?;
+        }
+        Ok(cursor)
+    }
+
+    /// Offset of the first record at `next_index` or after it, which may be the high watermark.
+    fn offset_of_next(&self, readable: u64, high_watermark: u64) -> Result<u64, ApiError> {
+        if self.next_index > readable {
+            return Ok(high_watermark);
+        }
+        let run = self
+            .reader
+            .read(self.next_index, readable, 1)
+            .map_err(|error| failed(&error, || ApiError::Internal))?;
+        Ok(first_offset(&run.bytes))
+    }
+
+    /// Sends the next run of frames; false when all that may be read has been sent.
+    async fn send_next(&mut self, send: &mut SendHalf) -> Result<bool, End> {
+        let readable = self.watermark.applied_index();
+        if self.next_index > readable {
+            return Ok(false);
+        }
+        let out_of_range = || ApiError::OffsetOutOfRange {
+            log_start: self.watermark.log_start(),
+            high_watermark: self.watermark.high_watermark(),
+        };
+        if self.reader.is_cold(self.next_index, self.bytes_max) {
+            let (reader, from, bytes_max) = (self.reader.clone(), self.next_index, self.bytes_max);
+            let populated =
+                tokio::task::spawn_blocking(move || reader.populate(from, bytes_max)).await;
+            populated
+                .map_err(|_| ApiError::Internal)?
+                .map_err(|error| failed(&error, out_of_range))?;
+        }
+        let run = self
+            .reader
+            .read(self.next_index, readable, self.bytes_max)
+            .map_err(|error| failed(&error, out_of_range))?;
+        let first_offset = self.next_offset.max(first_offset(&run.bytes));
+        self.next_index = run.last_index + 1;
+        if run.next_offset <= self.next_offset {
+            // No-ops and the like, or frames before the start: nothing in them for a consumer.
+            return Ok(true);
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics
+                .consumed_records
+                .increment(run.next_offset - first_offset);
+            metrics.consumed_bytes.increment(run.bytes.len() as u64);
+        }
+        self.next_offset = run.next_offset;
+        let (kind, head) = encode_reply(&self.fetched(first_offset, false));
+        send.send(kind, &head, &mut [run.bytes]).await?;
+        Ok(true)
+    }
+
+    async fn send_end(&self, send: &mut SendHalf) -> Result<(), SendError> {
+        route::reply_with(send, &self.fetched(self.next_offset, true)).await
+    }
+
+    fn fetched(&self, first_offset: u64, end: bool) -> Reply {
+        Reply::Fetched {
+            group: self.group,
+            first_offset,
+            high_watermark: self.watermark.high_watermark(),
+            log_start: self.watermark.log_start(),
+            end,
+        }
+    }
+
+    /// Waits for the next publication, or for the client to leave.
+    async fn wait(&self, send: &mut SendHalf) -> Result<(), End> {
+        tokio::select! {
+            _ = self.watermark.changed(self.next_offset) => {}
+            gone = send.stopped() => return Err(End::Gone(gone)),
+        }
+        if self.watermark.is_closed() {
+            return Err(End::Failed(ApiError::UnknownGroup));
+        }
+        Ok(())
+    }
+}
+
+fn first_offset(run: &[u8]) -> u64 {
+    let header = run
+        .get(..HEADER_LEN)
+        .and_then(|header| FrameHeader::decode(header).ok());
+    header
+        .expect("the log's reader hands out whole frames that it has checked")
+        .0
+        .base_offset
+}
+
+fn failed(error: &ReadError, out_of_range: impl FnOnce() -> ApiError) -> ApiError {
+    match error {
+        ReadError::Trimmed { .. } | ReadError::OffsetOutOfRange { .. } => out_of_range(),
+        other => {
+            tracing::error!(error = %other, "a log cannot be read");
+            ApiError::Internal
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What runs on the network thread: the endpoint, the replicas' loop, every handler; made in order and taken down in reverse.
+//!
+//! Must not know requests or frames.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use segment_store::fs::{Fs, RealFs};
+use segment_store::{DataDir, LogOptions, Preparer, PreparerOptions};
+use tokio::sync::{Semaphore, mpsc, watch};
+use transport::{Credentials, Endpoint, TransportOptions, close};
+
+use super::error::{NodeFailure, StartError};
+use super::metrics::Metrics;
+use super::peer::{Outgoing, Peers};
+use super::producer_ids::ProducerIds;
+use super::shared::Shared;
+use super::{accept, reconcile, transfer};
+use crate::config::Config;
+use crate::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
+use crate::raft;
+use crate::replica::{self, GroupSpec, LoopConfig, MailboxLimits, Poisoned, ReplicaConfig};
+use crate::wire::BatchCaps;
+
+/// How long a graceful stop may take before it is cut short; nothing acked depends on its end.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// Bytes of commands to the controller that may wait, besides batches.
+const COMMAND_BYTES: u64 = 1 << 20;
+/// Streams a peer may open besides one per group.
+const EXTRA_STREAMS: u32 = 64;
+
+/// What is settled before any thread of the node runs.
+pub(super) struct Prepared {
+    config: Config,
+    metrics: Metrics,
+    credentials: Credentials,
+    fs: Arc<dyn Fs>,
+    data_dir: Arc<DataDir>,
+}
+
+/// Reads the certificates and locks the data directory.
+pub(super) fn prepare(config: Config, metrics: Metrics) -> Result<Prepared, StartError> {
+    let tls = &config.tls;
+    let credentials = Credentials::load(&tls.ca, &tls.cert, &tls.key)
+        .map_err(|error| StartError::Credentials(error.to_string()))?;
+    let (identity, node) = (credentials.identity(), &config.node);
+    if identity.cluster() != node.cluster || identity.node_id() != Some(node.id) {
+        return Err(StartError::Credentials(format!(
+            "{} is the certificate of {identity}, the configuration is of node {} of cluster \"{}\"; set tls.cert and tls.key to that node's",
+            tls.cert.display(),
+            node.id,
+            node.cluster,
+        )));
+    }
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let data_dir = DataDir::open(
+        Arc::clone(&fs),
+        &node.data_dir,
+        config.cluster_id(),
+        node.id,
+    )
+    .map_err(|error| StartError::DataDir {
+        path: node.data_dir.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(Prepared {
+        config,
+        metrics,
+        credentials,
+        fs,
+        data_dir: Arc::new(data_dir),
+    })
+}
+
+impl Prepared {
+    pub(super) fn fs(&self) -> Arc<dyn Fs> {
+        Arc::clone(&self.fs)
+    }
+
+    pub(super) fn data_dir_path(&self) -> PathBuf {
+        self.config.node.data_dir.clone()
+    }
+
+    pub(super) fn admin_address(&self) -> SocketAddr {
+        self.config.node.admin
+    }
+}
+
+/// The running half of a node that lives on the network thread.
+pub(super) struct Network {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    /// Tells of a broken disk; closed when the replicas' loop has ended.
+    poisoned: mpsc::UnboundedReceiver<Poisoned>,
+}
+
+impl Network {
+    /// Binds the port, starts the replicas, opens the controller's group, and begins to accept.
+    pub(super) async fn start(prepared: Prepared) -> Result<Network, StartError> {
+        let Prepared {
+            config,
+            metrics,
+            credentials,
+            fs,
+            data_dir,
+        } = prepared;
+        let options = TransportOptions {
+            connections_max: config.limits.connections_max as usize,
+            streams_max_peer: config.limits.partitions_max + EXTRA_STREAMS,
+            ..TransportOptions::default()
+        };
+        let listen = config.node.listen;
+        let endpoint = Endpoint::server(&credentials, listen, &options).map_err(|error| {
+            StartError::Listen {
+                address: listen,
+                reason: error.to_string(),
+            }
+        })?;
+        let leftovers = data_dir.groups().map_err(|error| StartError::DataDir {
+            path: config.node.data_dir.clone(),
+            reason: error.to_string(),
+        })?;
+        let peers = Peers::connect(&config, &endpoint);
+        let (fatal, poisoned) = mpsc::unbounded_channel();
+        let replicas = replica::spawn(
+            loop_config(&config, &metrics, fs, data_dir, fatal)?,
+            Arc::new(Outgoing(Arc::clone(&peers))),
+        )
+        .map_err(StartError::Thread)?;
+        peers.attach(replicas.clone());
+        let view = ControllerView::default();
+        let controller = GroupSpec {
+            group: CONTROLLER_GROUP,
+            voters: config.nodes.iter().map(|node| node.id).collect(),
+            preferred: config.nodes.first().map(|node| node.id),
+            state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
+        };
+        replicas
+            .open(controller)
+            .await
+            .map_err(|error| StartError::Controller(error.to_string()))?;
+        let produce_bytes = config.limits.produce_in_flight_bytes_max as usize;
+        let shared = Arc::new(Shared {
+            config,
+            replicas,
+            view,
+            peers,
+            metrics,
+            producer_ids: ProducerIds::default(),
+            produce_bytes: Arc::new(Semaphore::new(produce_bytes.min(Semaphore::MAX_PERMITS))),
+            clients: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            reconciled: reconcile::channel(),
+        });
+        tokio::spawn(accept::accept(Arc::clone(&shared), endpoint.clone()));
+        tokio::spawn(reconcile::reconcile(Arc::clone(&shared), leftovers));
+        tokio::spawn(transfer::spread(Arc::clone(&shared)));
+        let node = shared.config.node.id;
+        tracing::info!(node, cluster = shared.config.node.cluster, %listen, "the node listens");
+        Ok(Network {
+            shared,
+            endpoint,
+            poisoned,
+        })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Runs until asked to stop, or until the machine breaks a promise.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), NodeFailure> {
+        let node = self.shared.config.node.id;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            poisoned = self.poisoned.recv() => {
+                tracing::error!(node, ?poisoned, "the replicas cannot go on; the node stops at once");
+                return Err(poisoned.map_or(NodeFailure::Bug, |poisoned| NodeFailure::Fault(poisoned.to_string())));
+            }
+        }
+        tracing::info!(node, "the node is stopping");
+        if tokio::time::timeout(STOP_WITHIN, self.shared.replicas.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                node,
+                "the stop takes too long and is cut short; nothing acked is lost by that"
+            );
+        }
+        self.endpoint
+            .close(close::STOPPING, "the node is stopping")
+            .await;
+        tracing::info!(node, "the node has stopped");
+        Ok(())
+    }
+}
+
+/// The settings of the replicas' loop. `fatal` is told when a disk breaks a promise, and closed when the loop ends.
+fn loop_config(
+    config: &Config,
+    metrics: &Metrics,
+    fs: Arc<dyn Fs>,
+    data_dir: Arc<DataDir>,
+    fatal: mpsc::UnboundedSender<Poisoned>,
+) -> Result<LoopConfig, StartError> {
+    let limits = &config.limits;
+    let pool = Preparer::start(
+        Arc::clone(&fs),
+        &data_dir.pool_dir(),
+        PreparerOptions::default(),
+    );
+    let preparer = pool.map_err(|error| StartError::DataDir {
+        path: data_dir.pool_dir(),
+        reason: format!("cannot prepare segment files: {error}"),
+    })?;
+    let batch_caps = BatchCaps {
+        payload_bytes_max: limits.batch_bytes_max as usize,
+        records_bytes_max: limits.batch_bytes_max as usize,
+    };
+    Ok(LoopConfig {
+        node: config.node.id,
+        cluster: config.cluster_id(),
+        fs,
+        data_dir,
+        raft: raft::Config {
+            election_timeout_min_ms: config.raft.election_timeout_min_ms,
+            election_timeout_max_ms: config.raft.election_timeout_max_ms,
+            heartbeat_ms: config.raft.heartbeat_ms,
+            in_flight_bytes_max: config.raft.in_flight_bytes_max,
+            ..raft::Config::new(config.node.id, fastrand::u64(..))
+        },
+        replica: ReplicaConfig {
+            batch_caps,
+            ..ReplicaConfig::new(CONTROLLER_GROUP)
+        },
+        mailbox: MailboxLimits {
+            // What handlers admit, by their own budget, must fit; commands come on top.
+            proposal_bytes_max: limits.produce_in_flight_bytes_max + COMMAND_BYTES,
+            ..MailboxLimits::default()
+        },
+        log: LogOptions {
+            segment_bytes_max: config.log.segment_bytes_max,
+            segment_bytes_first: config.log.segment_bytes_first,
+            payload_bytes_max: limits.batch_bytes_max as usize,
+            ..LogOptions::default()
+        },
+        preparer: Some(preparer),
+        meters: metrics.meters(),
+        on_fatal: Box::new(move |poisoned| {
+            // Fails only if the node is past caring.
+            let _ = fatal.send(poisoned);
+        }),
+    })
+}

@@ -1,0 +1,213 @@
+//! The streams opened from here: kept open while there is a connection, and the questions asked over it.
+//!
+//! Must not know what envelopes mean. On the walk of AppendEntries, at the leader, and of elections, at the candidate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use transport::{Connection, Limits, RecvHalf};
+
+use super::lane::Lane;
+use super::{Peer, Peers};
+use crate::wire::{
+    NodeReport, REPLY_HEAD_BYTES_MAX, StreamHello, WireError, decode_envelopes, decode_report,
+    encode_hello,
+};
+
+/// Votes and heartbeats overtake everything else.
+const CONTROL_PRIORITY: i32 = 10;
+const BULK_PRIORITY: i32 = 0;
+/// Pause before a stream that failed on a live connection is opened again.
+const REOPEN_AFTER: Duration = Duration::from_millis(100);
+/// How long another node may take to report on its replicas.
+const REPORT_WITHIN: Duration = Duration::from_millis(500);
+
+/// Why nothing more is read from a stream.
+#[derive(thiserror::Error, Debug)]
+pub(super) enum StreamEnd {
+    /// The stream or its connection is gone; nobody is to blame.
+    #[error("{0}")]
+    Gone(String),
+    /// The other side sent what no node of ours sends.
+    #[error("{0}")]
+    Violation(String),
+}
+
+impl From<transport::RecvError> for StreamEnd {
+    fn from(error: transport::RecvError) -> StreamEnd {
+        match error {
+            transport::RecvError::Frame(error) => StreamEnd::Violation(error.to_string()),
+            gone => StreamEnd::Gone(gone.to_string()),
+        }
+    }
+}
+
+impl From<transport::SendError> for StreamEnd {
+    fn from(error: transport::SendError) -> StreamEnd {
+        StreamEnd::Gone(error.to_string())
+    }
+}
+
+impl From<transport::ConnectionLost> for StreamEnd {
+    fn from(error: transport::ConnectionLost) -> StreamEnd {
+        StreamEnd::Gone(error.to_string())
+    }
+}
+
+impl From<WireError> for StreamEnd {
+    fn from(error: WireError) -> StreamEnd {
+        StreamEnd::Violation(error.to_string())
+    }
+}
+
+/// Reports each loss of the connection to `peer` to the replicas.
+pub(super) async fn watch(peers: Arc<Peers>, peer: Arc<Peer>) {
+    let mut connection = peer.link.connection();
+    while let Ok(up) = connection
+        .wait_for(Option::is_some)
+        .await
+        .map(|up| up.clone())
+    {
+        let Some(up) = up else { continue };
+        let why = up.closed().await;
+        tracing::info!(peer = peer.node, address = peer.address, %why, "the connection to a peer is lost");
+        peers.replicas().peer_unreachable(peer.node);
+        let lost = up.id();
+        let next = connection
+            .wait_for(|now| now.as_ref().is_none_or(|now| now.id() != lost))
+            .await;
+        if next.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps one stream to `peer` open as long as the group, or the node, lives.
+pub(super) async fn keep_open(
+    peers: Arc<Peers>,
+    peer: Arc<Peer>,
+    stream: StreamHello,
+    lane: Arc<Lane>,
+) {
+    let mut connection = peer.link.connection();
+    while let Ok(up) = connection
+        .wait_for(Option::is_some)
+        .await
+        .map(|up| up.clone())
+    {
+        let Some(up) = up else { continue };
+        let end = converse(&peers, &peer, &up, stream, &lane).await;
+        lane.clear();
+        match end {
+            StreamEnd::Violation(why) => {
+                tracing::error!(
+                    peer = peer.node,
+                    ?stream,
+                    why,
+                    "a peer broke the protocol; its connection is closed"
+                );
+                up.close(transport::close::PROTOCOL, &why);
+            }
+            StreamEnd::Gone(why) => {
+                tracing::debug!(peer = peer.node, ?stream, why, "a stream to a peer ended");
+            }
+        }
+        if up.close_reason().is_none() {
+            peers.replicas().peer_unreachable(peer.node);
+        }
+        tokio::time::sleep(REOPEN_AFTER).await;
+    }
+}
+
+/// Opens the stream, writes the lane out and delivers what comes back, until either fails.
+async fn converse(
+    peers: &Peers,
+    peer: &Peer,
+    connection: &Connection,
+    stream: StreamHello,
+    lane: &Lane,
+) -> StreamEnd {
+    let priority = if stream == StreamHello::Control {
+        CONTROL_PRIORITY
+    } else {
+        BULK_PRIORITY
+    };
+    let (mut send, mut recv) = match connection.open_bi(priority).await {
+        Ok(halves) => halves,
+        Err(error) => return error.into(),
+    };
+    let (kind, head) = encode_hello(&stream);
+    if let Err(error) = send.send(kind, &head, &mut []).await {
+        return error.into();
+    }
+    tokio::select! {
+        error = lane.write_to(&mut send, peers.node) => error.into(),
+        end = deliver_from(peers, peer.node, &mut recv) => end,
+    }
+}
+
+/// Delivers the envelopes that arrive from `node`, until the stream ends or says what it must not.
+pub(super) async fn deliver_from(peers: &Peers, node: u64, recv: &mut RecvHalf) -> StreamEnd {
+    loop {
+        let message = match recv.recv(&peers.limits()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return StreamEnd::Gone("ended by the other side".into()),
+            Err(error) => return error.into(),
+        };
+        match decode_envelopes(
+            message.kind,
+            &message.head,
+            message.body.freeze(),
+            &peers.caps,
+        ) {
+            Ok((sender, envelopes)) if sender == node => {
+                peers.replicas().deliver(node, envelopes).await;
+            }
+            Ok((sender, _)) => {
+                return StreamEnd::Violation(format!(
+                    "a message claims to be from node {sender}, its certificate is node {node}'s"
+                ));
+            }
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+impl Peers {
+    /// Asks `node` about its replicas; `None` when it cannot be reached or takes too long.
+    pub(in crate::server) async fn report_of(&self, node: u64) -> Option<NodeReport> {
+        let connection = self.others.get(&node)?.link.current()?;
+        match tokio::time::timeout(REPORT_WITHIN, ask(&connection)).await {
+            Ok(Ok(report)) if report.node == node => Some(report),
+            Ok(Ok(report)) => {
+                tracing::error!(
+                    peer = node,
+                    claims = report.node,
+                    "a peer's report claims to be another node's"
+                );
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = node, %error, "a peer did not report on its replicas");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+async fn ask(connection: &Connection) -> Result<NodeReport, StreamEnd> {
+    let (mut send, mut recv) = connection.open_bi(BULK_PRIORITY).await?;
+    let (kind, head) = encode_hello(&StreamHello::Report);
+    send.send(kind, &head, &mut []).await?;
+    send.finish();
+    let limits = Limits {
+        head_bytes_max: REPLY_HEAD_BYTES_MAX,
+        body_bytes_max: 0,
+    };
+    let message = recv
+        .recv(&limits)
+        .await?
+        .ok_or_else(|| StreamEnd::Gone("ended without an answer".into()))?;
+    Ok(decode_report(message.kind, &message.head)?)
+}

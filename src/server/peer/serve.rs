@@ -1,0 +1,117 @@
+//! A connection that another node dialed: its streams are taken in, its requests delivered, and the replies find their way back.
+//!
+//! The sender of every message must be the node of the certificate; one that is not closes the connection. On the walk of
+//! AppendEntries, at the follower, and of elections, at the voter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use transport::{Connection, Limits, RecvHalf, SendHalf, close};
+
+use super::dial::{StreamEnd, deliver_from};
+use super::lane::Lane;
+use super::{Peer, Peers, lock};
+use crate::server::report;
+use crate::wire::{HELLO_HEAD_BYTES_MAX, StreamHello, decode_hello, encode_report};
+
+/// How long a stream may be open without saying what it is for.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+impl Peers {
+    /// Serves a connection accepted from `node` until it is lost. Refuses a node that is not in the configuration.
+    pub(in crate::server) async fn serve(self: &Arc<Peers>, node: u64, connection: Connection) {
+        let Some(peer) = self.others.get(&node) else {
+            tracing::warn!(node, address = %connection.remote_address(), "refused a node that is not in [[nodes]] of the configuration");
+            connection.close(
+                close::PROTOCOL,
+                "this node is not in the configuration of the node it dialed",
+            );
+            return;
+        };
+        if let Some(old) = lock(&peer.accepted).replace(connection.clone()) {
+            old.close(
+                close::DROPPED,
+                "replaced by a newer connection of the same node",
+            );
+        }
+        tracing::debug!(peer = node, "a peer has connected");
+        while let Ok((send, recv)) = connection.accept_bi().await {
+            let (peers, peer, connection) =
+                (Arc::clone(self), Arc::clone(peer), connection.clone());
+            self.runtime.spawn(async move {
+                if let StreamEnd::Violation(why) = serve_stream(&peers, &peer, send, recv).await {
+                    tracing::error!(
+                        peer = peer.node,
+                        why,
+                        "a peer broke the protocol; its connection is closed"
+                    );
+                    connection.close(close::PROTOCOL, &why);
+                }
+            });
+        }
+        let mut accepted = lock(&peer.accepted);
+        if accepted
+            .as_ref()
+            .is_some_and(|current| current.id() == connection.id())
+        {
+            *accepted = None;
+        }
+    }
+
+    /// Connections that peers dialed to us.
+    pub(in crate::server) fn accepted_count(&self) -> usize {
+        self.others
+            .values()
+            .filter(|peer| lock(&peer.accepted).is_some())
+            .count()
+    }
+}
+
+async fn serve_stream(
+    peers: &Arc<Peers>,
+    peer: &Arc<Peer>,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+) -> StreamEnd {
+    let hello = match tokio::time::timeout(HELLO_WITHIN, hello(&mut recv)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(end)) => return end,
+        Err(_) => return StreamEnd::Gone("said nothing for too long".into()),
+    };
+    if hello == StreamHello::Report {
+        let (kind, head) = encode_report(&report::own(peers.node, peers.replicas()).await);
+        return match send.send(kind, &head, &mut []).await {
+            Ok(()) => {
+                send.finish();
+                send.stopped().await.into()
+            }
+            Err(error) => error.into(),
+        };
+    }
+    let lane = Lane::new(Arc::clone(&peer.budget));
+    lock(&peer.replies).insert(hello, Arc::clone(&lane));
+    let end = tokio::select! {
+        error = lane.write_to(&mut send, peers.node) => error.into(),
+        end = deliver_from(peers, peer.node, &mut recv) => end,
+    };
+    let mut replies = lock(&peer.replies);
+    if replies
+        .get(&hello)
+        .is_some_and(|current| Arc::ptr_eq(current, &lane))
+    {
+        replies.remove(&hello);
+    }
+    end
+}
+
+async fn hello(recv: &mut RecvHalf) -> Result<StreamHello, StreamEnd> {
+    let limits = Limits {
+        head_bytes_max: HELLO_HEAD_BYTES_MAX,
+        body_bytes_max: 0,
+    };
+    let message = recv
+        .recv(&limits)
+        .await?
+        .ok_or_else(|| StreamEnd::Gone("ended before it began".into()))?;
+    Ok(decode_hello(message.kind, &message.head)?)
+}

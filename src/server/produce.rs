@@ -1,0 +1,250 @@
+//! The produce walk, from the stream to the replica's mailbox and back: one task reads, checks and submits, one answers in order.
+//!
+//! A batch's bytes are counted against the node's budget before its body is allocated, and until it is answered; while the budget is used up,
+//! streams wait unread and QUIC holds their senders back. An error of a batch is answered and the stream goes on. Must not know
+//! terms, indexes or disks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use transport::{RecvError, RecvHalf, SendHalf};
+
+use segment_store::UnstampedFrame;
+
+use super::metrics::TopicMetrics;
+use super::route;
+use super::shared::Shared;
+use crate::replica::{Group, Submitted};
+use crate::wire::{ApiError, Reply, Request, check_batch, decode_request};
+
+/// Most batches of one stream accepted and not yet answered.
+const STREAM_BATCHES_MAX: usize = 1_024;
+/// How long the body of an announced batch may take, lest it hold its share of the budget for ever.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// What a frame is longer than its payload, at most: header and padding.
+const FRAME_SLACK: u64 = 128;
+
+/// A batch whose head has arrived and whose body has not.
+pub(super) struct Announced {
+    pub(super) correlation: u64,
+    pub(super) group: u64,
+    pub(super) body_len: u32,
+}
+
+/// A batch that will be answered in its turn.
+struct Pending {
+    correlation: u64,
+    outcome: Outcome,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Outcome {
+    Refused(ApiError),
+    Submitted {
+        ack: Submitted,
+        metrics: TopicMetrics,
+        records: u32,
+        bytes: u32,
+    },
+}
+
+/// The group that the stream last produced to: almost always the only one.
+struct Target {
+    group: Group,
+    number: u64,
+    metrics: TopicMetrics,
+}
+
+/// Serves a stream of produce requests, of which the first is announced, to its end.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    send: SendHalf,
+    mut recv: RecvHalf,
+    first: Announced,
+) {
+    let (pending, answers) = mpsc::channel(STREAM_BATCHES_MAX);
+    let answering = tokio::spawn(answer(Arc::clone(&shared), send, answers));
+    let mut reader = Reader {
+        shared,
+        target: None,
+    };
+    let mut announced = Some(first);
+    while let Some(batch) = announced.take() {
+        let correlation = batch.correlation;
+        let taken = match reader.take(&mut recv, batch).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::debug!(%error, "a producer's stream ended within a batch");
+                break;
+            }
+        };
+        let (outcome, permit) = match taken {
+            Ok((outcome, permit)) => (outcome, permit),
+            Err(error) => (Outcome::Refused(error), None),
+        };
+        if pending
+            .send(Pending {
+                correlation,
+                outcome,
+                permit,
+            })
+            .await
+            .is_err()
+        {
+            break;
+        }
+        announced = match next(&mut recv).await {
+            Ok(next) => next,
+            Err(error) => {
+                let refused = Pending {
+                    correlation: 0,
+                    outcome: Outcome::Refused(error),
+                    permit: None,
+                };
+                let _ = pending.send(refused).await;
+                None
+            }
+        };
+    }
+    drop(pending);
+    if answering.await.is_err() {
+        tracing::error!("the answering half of a produce stream ended unexpectedly");
+    }
+}
+
+/// The next batch's head; `None` at the stream's end, an error to be answered when it is no produce request.
+async fn next(recv: &mut RecvHalf) -> Result<Option<Announced>, ApiError> {
+    let head = match recv.recv_head(&route::HEADS).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            tracing::debug!(%error, "a producer's stream ended");
+            return Ok(None);
+        }
+    };
+    match decode_request(head.kind, &head.head)? {
+        Request::Produce { correlation, group } => Ok(Some(Announced {
+            correlation,
+            group,
+            body_len: head.body_len,
+        })),
+        _ => Err(ApiError::InvalidRequest {
+            reason: "a stream that produces takes nothing but batches".into(),
+        }),
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    target: Option<Target>,
+}
+
+type Taken = Result<(Outcome, Option<OwnedSemaphorePermit>), ApiError>;
+
+impl Reader {
+    /// Receives the body of a batch, checks it and submits it. The inner error is to be answered; with the outer the stream is over.
+    async fn take(&mut self, recv: &mut RecvHalf, batch: Announced) -> Result<Taken, RecvError> {
+        let payload_bytes_max = self.shared.config.limits.batch_bytes_max;
+        if u64::from(batch.body_len) > payload_bytes_max + FRAME_SLACK {
+            recv.skip_body().await?;
+            return Ok(Err(ApiError::BatchTooLarge {
+                max: payload_bytes_max,
+            }));
+        }
+        let permits = Arc::clone(&self.shared.produce_bytes);
+        let permit = permits
+            .acquire_many_owned(batch.body_len)
+            .await
+            .expect("the semaphore is never closed");
+        let Ok(message) = tokio::time::timeout(BODY_WITHIN, recv.recv(&route::HEADS)).await else {
+            recv.stop(transport::close::PROTOCOL);
+            return Err(RecvError::Closed);
+        };
+        let body = message?.ok_or(RecvError::Closed)?.body;
+        Ok(self
+            .submit(batch.group, body)
+            .map(|outcome| (outcome, Some(permit))))
+    }
+
+    fn submit(&mut self, group: u64, body: bytes::BytesMut) -> Result<Outcome, ApiError> {
+        let limits = &self.shared.config.limits;
+        let frame =
+            UnstampedFrame::parse(body, limits.batch_bytes_max as usize).map_err(|error| {
+                ApiError::CorruptBatch {
+                    reason: error.to_string(),
+                }
+            })?;
+        let header = *frame.header();
+        let head = check_batch(&header, frame.payload(), group, &self.shared.batch_caps())?;
+        let target = self.target(group)?;
+        let ack = target.group.submit(frame, head, false);
+        Ok(Outcome::Submitted {
+            ack,
+            metrics: target.metrics.clone(),
+            records: header.record_count,
+            bytes: header.payload_len,
+        })
+    }
+
+    /// The group's handles; looked up again after the group was closed and opened anew.
+    fn target(&mut self, group: u64) -> Result<&Target, ApiError> {
+        let current = self.target.as_ref();
+        if current
+            .is_none_or(|target| target.number != group || target.group.watermark().is_closed())
+        {
+            let handle = self.shared.group(group)?;
+            let state = self.shared.view.state();
+            let (topic, _) = state.group(group).ok_or(ApiError::UnknownGroup)?;
+            let metrics = self.shared.metrics.topic(&topic.name);
+            self.target = Some(Target {
+                group: handle,
+                number: group,
+                metrics,
+            });
+        }
+        Ok(self.target.as_ref().expect("set above"))
+    }
+}
+
+/// Answers the batches of a stream in the order they came.
+async fn answer(shared: Arc<Shared>, mut send: SendHalf, mut answers: mpsc::Receiver<Pending>) {
+    while let Some(Pending {
+        correlation,
+        outcome,
+        permit,
+    }) = answers.recv().await
+    {
+        let result = match outcome {
+            Outcome::Refused(error) => Err(error),
+            Outcome::Submitted {
+                ack,
+                metrics,
+                records,
+                bytes,
+            } => ack.await.inspect(|_| {
+                metrics.produced_records.increment(u64::from(records));
+                metrics.produced_bytes.increment(u64::from(bytes));
+            }),
+        };
+        drop(permit);
+        let sent = match result {
+            Ok(acked) => {
+                route::reply_with(
+                    &mut send,
+                    &Reply::Produced {
+                        correlation,
+                        base_offset: acked.base_offset,
+                    },
+                )
+                .await
+            }
+            Err(error) => route::error_with(&shared, &mut send, correlation, error).await,
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a producer left before it was answered");
+            return;
+        }
+    }
+    send.finish();
+}

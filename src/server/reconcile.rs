@@ -1,0 +1,101 @@
+//! Keeps the open groups equal to what the controller has agreed on: the only place where partition groups are opened and closed.
+//!
+//! A node finds its groups in the controller's state, never in its folders; a folder is removed only when the state says that its topic was
+//! deleted, which is committed by then. Must not know what the groups hold.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::shared::Shared;
+use crate::controller::State;
+use crate::replica::{GroupSpec, OpenError};
+
+/// Pause before groups that could not be opened are tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Follows the controller's view for as long as the node runs. `leftovers` are the folders found at the start.
+pub(super) async fn reconcile(shared: Arc<Shared>, leftovers: Vec<u64>) {
+    let mut changes = shared.view.subscribe();
+    let mut leftovers: BTreeSet<u64> = leftovers.into_iter().collect();
+    loop {
+        let revision = *changes.borrow_and_update();
+        let state = shared.view.state();
+        let complete = settle(&shared, &state, &mut leftovers).await;
+        shared
+            .reconciled
+            .send_replace(Reconciled { revision, complete });
+        let retry = async {
+            match complete {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = retry => {}
+        }
+    }
+}
+
+/// How far the open groups match the controller's view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reconciled {
+    /// The revision of the view they were brought in line with.
+    pub(super) revision: u64,
+    /// Whether every group could be opened.
+    pub(super) complete: bool,
+}
+
+/// A channel for `Reconciled`, before anything is.
+pub(super) fn channel() -> watch::Sender<Reconciled> {
+    watch::Sender::new(Reconciled::default())
+}
+
+/// Opens what belongs here, closes and deletes what does not any more. False if a group could not be opened.
+async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -> bool {
+    let here = shared.config.node.id;
+    let open: BTreeSet<u64> = shared.replicas.groups().into_iter().collect();
+    let gone = open
+        .union(leftovers)
+        .copied()
+        .filter(|group| state.is_deleted(*group))
+        .collect::<Vec<_>>();
+    for group in gone {
+        shared.peers.close_group(group);
+        match shared.replicas.close(group, true).await {
+            Ok(()) => tracing::info!(group, "removed the replica of a deleted topic"),
+            Err(error) => {
+                tracing::error!(group, %error, "the folder of a deleted topic cannot be removed");
+            }
+        }
+        leftovers.remove(&group);
+    }
+    let mut complete = true;
+    for (group, replicas) in state
+        .groups()
+        .filter(|(_, replicas)| replicas.contains(&here))
+    {
+        if open.contains(&group) || shared.is_stopping() {
+            continue;
+        }
+        leftovers.remove(&group);
+        let spec = GroupSpec {
+            group,
+            voters: replicas.to_vec(),
+            preferred: replicas.first().copied(),
+            state_machine: None,
+        };
+        match shared.replicas.open(spec).await {
+            Ok(_) => {}
+            Err(OpenError::ShuttingDown) => return false,
+            Err(error) => {
+                tracing::error!(group, %error, "a group cannot be opened on this node");
+                complete = false;
+            }
+        }
+    }
+    complete
+}

@@ -1,0 +1,156 @@
+//! What every handler of a node needs: handles on the other rooms, the settings, and the budget of bytes in flight.
+//!
+//! Must not decide anything. On every walk, as the thing passed along.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::metrics::Metrics;
+use super::peer::Peers;
+use super::producer_ids::ProducerIds;
+use super::reconcile::Reconciled;
+use crate::config::Config;
+use crate::controller::{
+    CONTROLLER_GROUP, Command, ControllerView, Outcome, Refusal, decode_outcome, encode_command,
+};
+use crate::replica::{Group, Replicas};
+use crate::wire::{ApiError, BatchCaps};
+
+/// How long a command to the controller may take, an election included.
+const COMMAND_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before a command that found no leader is tried again.
+const COMMAND_RETRY: Duration = Duration::from_millis(50);
+
+/// One per node, behind an `Arc`.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) replicas: Replicas,
+    pub(super) view: ControllerView,
+    pub(super) peers: Arc<Peers>,
+    pub(super) metrics: Metrics,
+    pub(super) producer_ids: ProducerIds,
+    /// One permit per byte of batches accepted and not yet answered (`limits.produce_in_flight_bytes_max`).
+    pub(super) produce_bytes: Arc<Semaphore>,
+    pub(super) clients: AtomicU64,
+    pub(super) stopping: AtomicBool,
+    /// How far the open groups match the controller's view.
+    pub(super) reconciled: watch::Sender<Reconciled>,
+}
+
+impl Shared {
+    /// Whether the node is going down: nothing new is begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The replica of `group` on this node.
+    pub(super) fn group(&self, group: u64) -> Result<Group, ApiError> {
+        if self.is_stopping() {
+            return Err(ApiError::ShuttingDown);
+        }
+        self.replicas.get(group).ok_or(ApiError::UnknownGroup)
+    }
+
+    /// Sends the caller to the leader of `group`, as far as it is known here.
+    pub(super) fn not_leader(&self, group: &Group) -> ApiError {
+        let leader = group
+            .watermark()
+            .leader()
+            .filter(|leader| *leader != self.config.node.id);
+        ApiError::NotLeader {
+            leader: leader.and_then(|leader| Some((leader, self.address_of(leader)?))),
+        }
+    }
+
+    /// The QUIC address of a node, as configured.
+    pub(super) fn address_of(&self, node: u64) -> Option<String> {
+        self.config
+            .nodes
+            .iter()
+            .find(|other| other.id == node)
+            .map(|other| other.address.clone())
+    }
+
+    /// Fills in the address that the room below does not know.
+    pub(super) fn with_address(&self, error: ApiError) -> ApiError {
+        match error {
+            ApiError::NotLeader {
+                leader: Some((leader, _)),
+            } => ApiError::NotLeader {
+                leader: self.address_of(leader).map(|address| (leader, address)),
+            },
+            other => other,
+        }
+    }
+
+    /// The caps on a batch from a client.
+    pub(super) fn batch_caps(&self) -> BatchCaps {
+        let bytes_max = self.config.limits.batch_bytes_max as usize;
+        BatchCaps {
+            payload_bytes_max: bytes_max,
+            records_bytes_max: bytes_max,
+        }
+    }
+
+    /// Has the controller carry out a command, from whichever node; tries again while there is no leader.
+    pub(super) async fn command(&self, command: &Command) -> Result<Outcome, ApiError> {
+        let bytes = encode_command(command);
+        let attempt = async {
+            loop {
+                match self.group(CONTROLLER_GROUP)?.command(bytes.clone()).await {
+                    Err(ApiError::NotLeader { .. } | ApiError::Unavailable) => {
+                        tokio::time::sleep(COMMAND_RETRY).await;
+                    }
+                    done => return done,
+                }
+            }
+        };
+        let answer = tokio::time::timeout(COMMAND_WITHIN, attempt)
+            .await
+            .map_err(|_| ApiError::Timeout)??;
+        match decode_outcome(&answer) {
+            Ok(Outcome::Refused(refusal)) => Err(refused(refusal)),
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                tracing::error!(%error, "the controller's answer cannot be read");
+                Err(ApiError::Internal)
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::TopicExists => ApiError::TopicExists,
+        Refusal::UnknownTopic => ApiError::UnknownTopic,
+        Refusal::InvalidTopic { reason } => ApiError::InvalidTopic { reason },
+        Refusal::InvalidRequest { reason } => ApiError::InvalidRequest { reason },
+    }
+}
+
+/// The word under which a refused request is counted.
+pub(super) fn reason(error: &ApiError) -> &'static str {
+    match error {
+        ApiError::NotLeader { .. } => "not_leader",
+        ApiError::UnknownTopic => "unknown_topic",
+        ApiError::UnknownGroup => "unknown_group",
+        ApiError::TopicExists => "topic_exists",
+        ApiError::InvalidTopic { .. } => "invalid_topic",
+        ApiError::OffsetOutOfRange { .. } => "offset_out_of_range",
+        ApiError::BatchTooLarge { .. } => "batch_too_large",
+        ApiError::CorruptBatch { .. } => "corrupt_batch",
+        ApiError::OutOfOrderSequence { .. } => "out_of_order_sequence",
+        ApiError::ProducerFenced { .. } => "producer_fenced",
+        ApiError::Overloaded => "overloaded",
+        ApiError::DiskFull => "disk_full",
+        ApiError::Unavailable => "unavailable",
+        ApiError::ShuttingDown => "shutting_down",
+        ApiError::Timeout => "timeout",
+        ApiError::InvalidRequest { .. } => "invalid_request",
+        ApiError::Unsupported { .. } => "unsupported",
+        ApiError::Internal => "internal",
+    }
+}
