@@ -5,19 +5,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod ballot;
+mod contents;
 pub mod data_dir;
 pub mod error;
 pub mod fault;
+mod footer;
 pub mod format;
 pub mod frame;
 pub mod fs;
+mod index;
 pub mod log;
 mod map;
 pub mod prepare;
 pub mod reader;
 pub mod recover;
+mod scan;
 mod sealed_page;
+mod segment;
 pub mod snapshot;
+mod tail;
+mod view;
 
 pub use ballot::{BallotError, BallotFile};
 pub use data_dir::{DataDir, DataDirError};

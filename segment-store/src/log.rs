@@ -1,21 +1,27 @@
-//! The writer of one group's log.
-#![allow(
-    clippy::todo,
-    unused_variables,
-    dead_code,
-    reason = "skeleton, filled in by the next commits"
-)]
+//! The writer of one group's log: append, sync, roll. Owned by the one thread that writes; readers go through [`LogReader`].
+//!
+//! On the write walk: frames of one group commit leave in one `pwritev`, are published to readers at once, and are durable after the
+//! next `sync`. Must not know: why frames are written, what a term means, who reads. Opening is in `log/open.rs`, removing at either
+//! end in `log/cut.rs`, a new segment in `log/roll.rs`.
 
-use std::path::Path;
+mod cut;
+mod open;
+mod roll;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{AppendError, OpenError};
-use crate::fault::Fault;
+use crate::contents::Contents;
+use crate::error::AppendError;
+use crate::fault::{Fault, is_no_space};
 use crate::frame::Frame;
-use crate::fs::Fs;
+use crate::fs::{Fs, FsFile};
 use crate::prepare::Preparer;
 use crate::reader::LogReader;
-use crate::recover::Recovered;
+use crate::segment::SegmentHeader;
+use crate::tail::Tail;
+use crate::view::{SegmentView, Shared};
 
 /// Sizes of a log; all in bytes.
 #[derive(Clone, Debug)]
@@ -26,7 +32,7 @@ pub struct LogOptions {
     pub segment_bytes_first: u64,
     /// Longest payload that `append` takes.
     pub payload_bytes_max: usize,
-    /// Distance of entries in the sparse index.
+    /// Distance of entries in the sparse index: a seek reads at most about this much before it is there.
     pub index_every_bytes: u64,
 }
 
@@ -50,79 +56,243 @@ pub struct LogIdentity {
     pub group: u64,
 }
 
+impl fmt::Display for LogIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cluster = u128::from_be_bytes(self.cluster);
+        write!(f, "cluster {cluster:032x}, group {}", self.group)
+    }
+}
+
 /// The writer of one group's log.
+///
+/// Every method that writes ends in a [`Fault`] once and for all: after the first one the log is poisoned and refuses everything.
 #[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    identity: LogIdentity,
+    options: LogOptions,
+    preparer: Option<Preparer>,
+    shared: Arc<Shared>,
+    /// Ascending; the tail goes on where the last one ends.
+    sealed: Vec<Sealed>,
+    tail: Tail,
+    /// Everything up to here is on the disk (inclusive).
+    durable_index: u64,
+    /// Larger than that of any segment there is.
+    next_generation: u64,
+    /// Sealed segments whose footer is written but not synced.
+    unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
+    /// The preparer was told about the tail's successor.
+    hinted: bool,
+    state: State,
+}
+
+/// A segment that is never appended to again.
+#[derive(Debug)]
+struct Sealed {
+    header: SegmentHeader,
+    segment_crc: u32,
+    contents: Contents,
+    view: Arc<SegmentView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Writable,
+    /// Open for reading what comes before this index.
+    Damaged {
+        index: u64,
+    },
+    Poisoned,
+}
 
 impl Log {
-    /// Opens the log in `dir` (which exists), creating it if `dir` holds no segment.
-    pub fn open(
-        fs: Arc<dyn Fs>,
-        dir: &Path,
-        identity: LogIdentity,
-        options: LogOptions,
-        preparer: Option<Preparer>,
-    ) -> Result<(Log, Recovered), OpenError> {
-        todo!()
-    }
-
-    /// Writes consecutive frames after the last one and publishes them to readers; durable after `sync`.
+    /// Writes `frames`, consecutive and following the last one, with one call per segment touched, and publishes them to
+    /// readers. They are durable after the next `sync`.
+    ///
+    /// # Panics
+    /// If the frames do not follow the log and each other: index, link, offset, term, group; or pass `payload_bytes_max`.
     pub fn append(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
-        todo!()
+        self.check_writable()?;
+        self.assert_next(frames);
+        let fitting = self.tail.fitting(frames);
+        let (here, rest) = frames.split_at(fitting);
+        if !rest.is_empty() {
+            return self.append_rolling(here, rest);
+        }
+        self.write(here)?;
+        self.commit(here);
+        self.hint();
+        Ok(())
     }
 
-    /// Makes all that was appended durable; the value is the durable index (inclusive).
+    /// Makes all that was appended durable, with one `fdatasync` (and one for each segment sealed since the last time). The value is
+    /// the durable index (inclusive). A sync that fails is never tried again.
     pub fn sync(&mut self) -> Result<u64, Fault> {
-        todo!()
+        self.check_not_poisoned()?;
+        for (path, file) in std::mem::take(&mut self.unsynced_footers) {
+            if let Err(error) = file.sync_data() {
+                return Err(self.poison("syncing", &path, error));
+            }
+        }
+        if self.tail.dirty {
+            self.sync_tail()?;
+            self.durable_index = self.tail.contents.last_index;
+            if let Err(error) = self.tail.mark_durable(self.durable_index) {
+                return Err(self.poison_tail("writing", error));
+            }
+        }
+        Ok(self.durable_index)
     }
 
-    /// Cuts every frame after `index`, durably.
-    pub fn truncate_after(&mut self, index: u64) -> Result<(), AppendError> {
-        todo!()
+    /// Syncs, and leaves a durable note of it, so that the next opening can tell a damaged end from an unfinished one.
+    pub fn close(mut self) -> Result<(), Fault> {
+        if self.state != State::Writable {
+            return Ok(());
+        }
+        let durable_index = self.sync()?;
+        if let Err(error) = self.tail.write_durable_mark(durable_index) {
+            return Err(self.poison_tail("writing", error));
+        }
+        self.sync_tail()
     }
 
-    /// Removes whole segments that hold only entries before `index`; the value is the new first index.
-    pub fn trim_before(&mut self, index: u64) -> Result<u64, Fault> {
-        todo!()
-    }
-
-    /// A reader, which may go to any thread.
+    /// A reader, which may go to any thread and outlive the log.
     pub fn reader(&self) -> LogReader {
-        todo!()
+        LogReader::new(Arc::clone(&self.shared))
     }
 
     /// Index of the first entry kept; `last_index + 1` if there is none.
     pub fn first_index(&self) -> u64 {
-        todo!()
+        self.first_header().base_index
     }
 
     /// Index of the last entry written; `first_index - 1` if there is none.
     pub fn last_index(&self) -> u64 {
-        todo!()
+        self.tail.contents.last_index
     }
 
     /// Index up to which everything is durable (inclusive).
     pub fn durable_index(&self) -> u64 {
-        todo!()
+        self.durable_index
     }
 
     /// Term of the last entry (of the one before the first, if the log is empty).
     pub fn last_term(&self) -> u64 {
-        todo!()
+        self.tail.contents.last_term
     }
 
     /// Offset that the next record gets.
     pub fn next_offset(&self) -> u64 {
-        todo!()
+        self.tail.contents.next_offset
     }
 
     /// Header checksum of the last entry: the link of the next one.
     pub fn last_header_crc(&self) -> u32 {
-        todo!()
+        self.tail.contents.last_header_crc
     }
 
     /// First offset kept.
     pub fn log_start(&self) -> u64 {
-        todo!()
+        self.first_header().base_offset
+    }
+
+    fn first_header(&self) -> &SegmentHeader {
+        self.sealed
+            .first()
+            .map_or(&self.tail.header, |first| &first.header)
+    }
+
+    /// Writes into the tail without publishing. No room is an answer; any other failure is a fault.
+    fn write(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
+        match self.tail.write(frames, self.durable_index) {
+            Ok(()) => Ok(()),
+            // The blocks exist already, so this is rare (a file system that copies on write). What was written lies behind
+            // the end of the log, and the next write goes over it.
+            Err(error) if is_no_space(&error) => Err(AppendError::NoSpace),
+            Err(error) => Err(self.poison_tail("writing", error).into()),
+        }
+    }
+
+    /// Takes written frames into the log and shows them to readers.
+    fn commit(&mut self, frames: &[Frame]) {
+        let written_bytes = self.tail.commit(frames);
+        self.shared.publish(&self.tail.contents, written_bytes);
+    }
+
+    fn sync_tail(&mut self) -> Result<(), Fault> {
+        match self.tail.file.sync_data() {
+            Ok(()) => {
+                self.tail.dirty = false;
+                Ok(())
+            }
+            Err(error) => Err(self.poison_tail("syncing", error)),
+        }
+    }
+
+    fn assert_next(&self, frames: &[Frame]) {
+        let contents = &self.tail.contents;
+        let mut next = (
+            contents.last_index + 1,
+            contents.last_header_crc,
+            contents.next_offset,
+            contents.last_term,
+        );
+        for frame in frames {
+            let header = frame.header();
+            let (index, link, offset, term) = next;
+            assert!(
+                header.index == index
+                    && header.prev_header_crc == link
+                    && header.base_offset == offset
+                    && header.term >= term
+                    && header.group == self.identity.group,
+                "{header:?} cannot follow index {}, link {link:08x}, offset {offset}, term {term} of {}",
+                index - 1,
+                self.identity
+            );
+            assert!(
+                header.payload_len as usize <= self.options.payload_bytes_max,
+                "payload of {} bytes passes the log's limit",
+                header.payload_len
+            );
+            next = (
+                index + 1,
+                frame.header_crc(),
+                header.next_offset(),
+                header.term,
+            );
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), AppendError> {
+        match self.state {
+            State::Writable => Ok(()),
+            State::Damaged { index } => Err(AppendError::Damaged { index }),
+            State::Poisoned => Err(self.poisoned().into()),
+        }
+    }
+
+    fn check_not_poisoned(&self) -> Result<(), Fault> {
+        match self.state {
+            State::Poisoned => Err(self.poisoned()),
+            State::Writable | State::Damaged { .. } => Ok(()),
+        }
+    }
+
+    fn poisoned(&self) -> Fault {
+        Fault::damaged("writing", &self.dir, "an earlier fault ended this log")
+    }
+
+    /// Ends the log: nothing is written any more.
+    fn poison(&mut self, what: &'static str, path: &Path, error: std::io::Error) -> Fault {
+        self.state = State::Poisoned;
+        Fault::new(what, path, error)
+    }
+
+    fn poison_tail(&mut self, what: &'static str, error: std::io::Error) -> Fault {
+        let path = self.tail.path.clone();
+        self.poison(what, &path, error)
     }
 }

@@ -1,4 +1,21 @@
-//! What opening a log found.
+//! What the files of a log say, and what to make of it. Owns every judgement: which files count, where the log ends, and whether what
+//! is missing was ever promised.
+//!
+//! On the recovery walk and in the offline tools; it only reads. Sealed segments cost their header page and footer; only the tail (and
+//! a segment whose footer is missing) is scanned. Must not know: how the log goes on afterwards. `docs/FORMAT.md` lists the cases.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::contents::Contents;
+use crate::error::OpenError;
+use crate::fault::Fault;
+use crate::footer;
+use crate::fs::{Fs, FsFile};
+use crate::index::SparseIndex;
+use crate::log::LogIdentity;
+use crate::scan::Scan;
+use crate::segment::{FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, segment_path};
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +60,302 @@ pub enum TailVerdict {
         /// Byte in the file that should hold it.
         position: u64,
     },
+}
+
+/// A segment file whose header page is sound.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn FsFile>,
+    pub(crate) header: SegmentHeader,
+    pub(crate) segment_crc: u32,
+    /// Index in the durable mark of the header page.
+    pub(crate) durable_mark: u64,
+}
+
+/// A segment and what counts of it.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) file: SegmentFile,
+    pub(crate) contents: Contents,
+    pub(crate) index: SparseIndex,
+    /// Its footer says exactly this.
+    pub(crate) sealed: bool,
+}
+
+/// All there is to know of a log's files.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    /// Gapless, ascending, all intact; the last one is where the intact log ends. Empty for a new log.
+    pub(crate) segments: Vec<Examined>,
+    /// Files that a later one overrides from their very base on: cut off, only not removed yet.
+    pub(crate) cut: Vec<PathBuf>,
+    /// Files whose creation was not finished.
+    pub(crate) unborn: Vec<PathBuf>,
+    /// Largest index known to have been synced.
+    pub(crate) durable_index: u64,
+    pub(crate) verdict: TailVerdict,
+    /// Larger than that of any file there is.
+    pub(crate) next_generation: u64,
+}
+
+impl Findings {
+    /// What the log's owner is told. There is at least one segment.
+    pub(crate) fn recovered(&self) -> Recovered {
+        let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
+            unreachable!("asked of a log with at least one segment");
+        };
+        let mut term_runs: Vec<(u64, u64)> = Vec::new();
+        for &(index, term) in self.segments.iter().flat_map(|s| &s.contents.term_runs) {
+            if term_runs.last().is_none_or(|&(_, last)| last != term) {
+                term_runs.push((index, term));
+            }
+        }
+        let memberships = self.segments.iter();
+        let memberships = memberships.flat_map(|s| s.contents.memberships.iter().copied());
+        Recovered {
+            first_index: first.contents.base_index,
+            prev_term: first.file.header.prev_term,
+            last_index: last.contents.last_index,
+            last_term: last.contents.last_term,
+            term_runs,
+            last_header_crc: last.contents.last_header_crc,
+            next_offset: last.contents.next_offset,
+            log_start: first.file.header.base_offset,
+            memberships: memberships.collect(),
+            tail: self.verdict,
+        }
+    }
+}
+
+/// Reads what the files in `dir` say. With `identity` given, files of another log are refused.
+pub(crate) fn examine(
+    fs: &dyn Fs,
+    dir: &Path,
+    identity: Option<LogIdentity>,
+    index_every_bytes: u64,
+) -> Result<Findings, OpenError> {
+    let (files, unborn) = open_all(fs, dir, identity)?;
+    let next_generation = files
+        .last()
+        .map_or(1, |last| last.header.generation.saturating_add(1));
+    let (files, cut) = leave_out_overridden(files);
+    let mut findings = Findings {
+        segments: Vec::with_capacity(files.len()),
+        cut,
+        unborn,
+        durable_index: 0,
+        verdict: TailVerdict::Clean,
+        next_generation,
+    };
+    let mut files = files.into_iter().peekable();
+    while let Some(file) = files.next() {
+        let path = file.path.clone();
+        let judged = match files.peek() {
+            Some(next) => examine_before(file, &next.header, index_every_bytes),
+            None => examine_last(file, index_every_bytes),
+        };
+        let judged = judged.map_err(|error| Fault::new("reading", &path, error))?;
+        findings.durable_index = judged.durable_index;
+        findings.verdict = judged.verdict;
+        findings.segments.push(judged.segment);
+        if matches!(findings.verdict, TailVerdict::Damaged { .. }) {
+            break;
+        }
+    }
+    Ok(findings)
+}
+
+/// Opens every segment file, in order of generation, and lists those whose creation was not finished.
+fn open_all(
+    fs: &dyn Fs,
+    dir: &Path,
+    identity: Option<LogIdentity>,
+) -> Result<(Vec<SegmentFile>, Vec<PathBuf>), OpenError> {
+    let names = fs
+        .list(dir)
+        .map_err(|error| Fault::new("listing", dir, error))?;
+    let mut files = Vec::new();
+    let mut unborn = Vec::new();
+    for name in names {
+        match FileName::parse(&name) {
+            FileName::Segment(generation) => {
+                let path = segment_path(dir, generation);
+                let file = open_segment(fs, path, identity)?;
+                // A file under another's name is a mix-up by hand; its order in the log would be wrong.
+                if file.header.generation != generation {
+                    return Err(OpenError::NotASegment { path: file.path });
+                }
+                files.push(file);
+            }
+            FileName::Unborn => unborn.push(dir.join(name)),
+            FileName::Other => {}
+        }
+    }
+    files.sort_by_key(|file| file.header.generation);
+    Ok((files, unborn))
+}
+
+/// Opens one file for reading and checks its header page.
+pub(crate) fn open_segment(
+    fs: &dyn Fs,
+    path: PathBuf,
+    identity: Option<LogIdentity>,
+) -> Result<SegmentFile, OpenError> {
+    let read = |path: &Path| {
+        let file = fs.open_read(path)?;
+        let mut page = vec![0; HEADER_PAGE.min(file.len()) as usize];
+        file.read_exact_at(&mut page, 0)?;
+        Ok((file, page))
+    };
+    let (file, page) = read(&path).map_err(|error| Fault::new("reading", &path, error))?;
+    let (header, segment_crc) = SegmentHeader::decode(&page, &path, file.len(), identity)?;
+    Ok(SegmentFile {
+        durable_mark: decode_durable_mark(&page, segment_crc),
+        path,
+        file,
+        header,
+        segment_crc,
+    })
+}
+
+/// A truncation goes on in a later file with a lower base: files from that base on are cut off, whether or not they are gone yet.
+fn leave_out_overridden(files: Vec<SegmentFile>) -> (Vec<SegmentFile>, Vec<PathBuf>) {
+    let mut kept = Vec::with_capacity(files.len());
+    let mut cut = Vec::new();
+    let mut lowest_base = u64::MAX;
+    for file in files.into_iter().rev() {
+        if file.header.base_index < lowest_base {
+            lowest_base = file.header.base_index;
+            kept.push(file);
+        } else {
+            cut.push(file.path);
+        }
+    }
+    kept.reverse();
+    (kept, cut)
+}
+
+/// A segment and what was concluded from it.
+struct Judged {
+    segment: Examined,
+    durable_index: u64,
+    verdict: TailVerdict,
+}
+
+/// A segment that `next` goes on from. It was synced before `next` got its name, so whatever is missing before `next` is damage.
+fn examine_before(
+    file: SegmentFile,
+    next: &SegmentHeader,
+    index_every_bytes: u64,
+) -> std::io::Result<Judged> {
+    let footer = footer::read(file.file.as_ref(), &file.header, file.segment_crc)?;
+    let mut sealed = footer.is_some();
+    let (mut contents, index) = match footer {
+        Some(found) => found,
+        None => Scan::new(file.file.as_ref(), &file.header, file.segment_crc).chain(
+            next.base_index - 1,
+            index_every_bytes,
+            |_, _, _| {},
+        )?,
+    };
+    if contents.last_index >= next.base_index {
+        // Sealed further on, before the truncation that made `next`.
+        sealed = false;
+        if let Some(end) = end_of(&file, &index, next)? {
+            contents = contents.cut_before(next, end);
+        }
+    }
+    let verdict = if contents.joins(next) {
+        TailVerdict::Clean
+    } else {
+        TailVerdict::Damaged {
+            index: contents.last_index.saturating_add(1).min(next.base_index),
+            position: contents.end_position,
+        }
+    };
+    Ok(Judged {
+        durable_index: contents.last_index,
+        segment: Examined {
+            file,
+            contents,
+            index,
+            sealed,
+        },
+        verdict,
+    })
+}
+
+/// Where the frame before `next` ends in `file`; `None` if it is not there as `next` knows it.
+fn end_of(
+    file: &SegmentFile,
+    index: &SparseIndex,
+    next: &SegmentHeader,
+) -> std::io::Result<Option<u64>> {
+    let Some(entry) = index.floor(|entry| entry.index < next.base_index) else {
+        return Ok(None);
+    };
+    let mut scan = Scan::new(file.file.as_ref(), &file.header, file.segment_crc);
+    let (mut position, mut expected) = (entry.position, entry.index);
+    while let Some((header, crc)) = scan.frame_at(position)? {
+        if header.index != expected || header.group != file.header.identity.group {
+            return Ok(None);
+        }
+        position += header.frame_len() as u64;
+        expected += 1;
+        if expected == next.base_index {
+            return Ok((crc == next.prev_header_crc).then_some(position));
+        }
+    }
+    Ok(None)
+}
+
+/// The segment at the end of the log.
+fn examine_last(file: SegmentFile, index_every_bytes: u64) -> std::io::Result<Judged> {
+    if let Some((contents, index)) =
+        footer::read(file.file.as_ref(), &file.header, file.segment_crc)?
+    {
+        // A footer is only written once the file that goes on has a durable name: that file is lost.
+        return Ok(Judged {
+            durable_index: contents.last_index,
+            verdict: TailVerdict::Damaged {
+                index: contents.last_index.saturating_add(1),
+                position: contents.end_position,
+            },
+            segment: Examined {
+                file,
+                contents,
+                index,
+                sealed: true,
+            },
+        });
+    }
+    let mut scan = Scan::new(file.file.as_ref(), &file.header, file.segment_crc);
+    let (contents, index) = scan.chain(u64::MAX, index_every_bytes, |_, _, _| {})?;
+    let beyond = scan.beyond(&contents)?;
+    let durable_index = (file.header.base_index - 1)
+        .max(file.durable_mark)
+        .max(beyond.durable_index);
+    let end = contents.end_position;
+    let verdict = if durable_index > contents.last_index {
+        TailVerdict::Damaged {
+            index: contents.last_index + 1,
+            position: end,
+        }
+    } else if beyond.ended_here && beyond.written_until.is_none() {
+        TailVerdict::Clean
+    } else {
+        let until = beyond.written_until.unwrap_or(end + 64);
+        TailVerdict::Torn { bytes: until - end }
+    };
+    Ok(Judged {
+        durable_index,
+        segment: Examined {
+            file,
+            contents,
+            index,
+            sealed: false,
+        },
+        verdict,
+    })
 }

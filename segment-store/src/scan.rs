@@ -1,0 +1,145 @@
+//! Reading a segment file frame by frame, trusting nothing. Owns the walk along the chain and the search for life beyond its end.
+//!
+//! On the recovery walk and in the offline tools. It reads through the file, not the map, so that a bad sector is an error. Must
+//! not know: what a broken chain means; [`crate::recover`] judges.
+
+use std::io;
+
+use crate::contents::Contents;
+use crate::format::{FRAME_ALIGN, FRAME_VERSION, FrameHeader, HEADER_LEN};
+use crate::frame::{check_padding, check_payload_crc};
+use crate::fs::FsFile;
+use crate::index::SparseIndex;
+use crate::segment::{END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader};
+
+/// Bytes read at a time; frames longer than this are read whole.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// A segment file open for scanning, with a window of its bytes.
+pub(crate) struct Scan<'a> {
+    file: &'a dyn FsFile,
+    header: &'a SegmentHeader,
+    segment_crc: u32,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// What follows the end of the chain in a segment that was not sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    /// Right at the end lies the mark of the write that ended there.
+    pub(crate) ended_here: bool,
+    /// Largest index that any whole mark in this segment says had been durable.
+    pub(crate) durable_index: u64,
+    /// Where the last thing ends that was written in this file's present life after the end; `None` if there is nothing.
+    pub(crate) written_until: Option<u64>,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(file: &'a dyn FsFile, header: &'a SegmentHeader, segment_crc: u32) -> Self {
+        Scan {
+            file,
+            header,
+            segment_crc,
+            window: Vec::new(),
+            window_at: 0,
+        }
+    }
+
+    /// Follows the chain from the first frame, up to index `last` at most, and stops before the first frame that is not whole
+    /// or does not fit. Calls `each` with every frame's header, its checksum and its position.
+    pub(crate) fn chain(
+        &mut self,
+        last: u64,
+        index_every_bytes: u64,
+        mut each: impl FnMut(&FrameHeader, u32, u64),
+    ) -> io::Result<(Contents, SparseIndex)> {
+        let mut contents = Contents::empty(self.header);
+        let index = SparseIndex::for_segment(self.header.file_len, index_every_bytes);
+        while contents.last_index < last {
+            let position = contents.end_position;
+            let Some((header, crc)) = self.frame_at(position)? else {
+                break;
+            };
+            if header.group != self.header.identity.group || !contents.admits(&header) {
+                break;
+            }
+            each(&header, crc, position);
+            contents.add(&header, crc, &index, index_every_bytes);
+        }
+        Ok((contents, index))
+    }
+
+    /// Looks at everything after the contents' end for what this segment's writer left there.
+    pub(crate) fn beyond(&mut self, contents: &Contents) -> io::Result<Beyond> {
+        let mut found = Beyond::default();
+        let (identity, segment_crc) = (self.header.identity, self.segment_crc);
+        let mut position = contents.end_position;
+        while let Some(block) = self.bytes(position, FRAME_ALIGN)? {
+            let first_byte = block[0];
+            let mut next = position + FRAME_ALIGN as u64;
+            if let Some(mark) = EndMark::decode(block, &identity, segment_crc) {
+                if position == contents.end_position && mark.last_index == contents.last_index {
+                    found.ended_here = mark.last_header_crc == contents.last_header_crc;
+                    found.durable_index = found.durable_index.max(mark.durable_index);
+                } else if mark.last_index > contents.last_index {
+                    found.durable_index = found.durable_index.max(mark.durable_index);
+                    found.written_until = Some(position + END_MARK_LEN as u64);
+                }
+            } else if first_byte == FRAME_VERSION
+                && let Ok((header, _)) = FrameHeader::decode(block)
+                && header.group == identity.group
+                && header.index > contents.last_index
+            {
+                // What a whole frame carries is a producer's; it is not searched for marks.
+                if self.frame_at(position)?.is_some() {
+                    next = position + header.frame_len() as u64;
+                }
+                found.written_until = Some(next);
+            }
+            position = next;
+        }
+        Ok(found)
+    }
+
+    /// The frame at `position`, if one is there with all its checksums right.
+    pub(crate) fn frame_at(&mut self, position: u64) -> io::Result<Option<(FrameHeader, u32)>> {
+        let Some(block) = self.bytes(position, HEADER_LEN)? else {
+            return Ok(None);
+        };
+        let Ok((header, crc)) = FrameHeader::decode(block) else {
+            return Ok(None);
+        };
+        // A frame longer than what is left of the file is none; so no length is believed beyond the file's own.
+        let Some(frame) = self.bytes(position, header.frame_len())? else {
+            return Ok(None);
+        };
+        let whole =
+            check_payload_crc(frame, &header).is_ok() && check_padding(frame, &header).is_ok();
+        Ok(whole.then_some((header, crc)))
+    }
+
+    /// `len` bytes from `position` on; `None` if the file ends before.
+    fn bytes(&mut self, position: u64, len: usize) -> io::Result<Option<&[u8]>> {
+        debug_assert!(position >= HEADER_PAGE);
+        let Some(left) = self.header.file_len.checked_sub(position) else {
+            return Ok(None);
+        };
+        if left < len as u64 {
+            return Ok(None);
+        }
+        let window_end = self.window_at + self.window.len() as u64;
+        if position < self.window_at || position + len as u64 > window_end {
+            let wanted = (WINDOW_BYTES.max(len) as u64).min(left);
+            let wanted = usize::try_from(wanted).expect("a window fits in memory");
+            self.window.resize(wanted, 0);
+            self.window_at = position;
+            if let Err(error) = self.file.read_exact_at(&mut self.window, position) {
+                self.window.clear();
+                return Err(error);
+            }
+        }
+        let at = usize::try_from(position - self.window_at).expect("inside the window");
+        Ok(Some(&self.window[at..at + len]))
+    }
+}

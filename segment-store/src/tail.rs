@@ -1,0 +1,227 @@
+//! The segment being written. Owns the writes: groups of frames, marks, footer.
+//!
+//! On the write walk. A write is one `pwritev` of the frames and the mark behind them; what is in memory changes only afterwards, so
+//! a write that fails can be forgotten. Must not know: other segments, when to roll.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::contents::Contents;
+use crate::footer::{self, footer_len};
+use crate::format::kind;
+use crate::frame::Frame;
+use crate::fs::FsFile;
+use crate::segment::{
+    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, encode_durable_mark,
+};
+use crate::view::SegmentView;
+
+/// Synced bytes between two durable marks in the header page: they cost a block of their own each.
+const DURABLE_MARK_EVERY_BYTES: u64 = 4 << 20;
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn FsFile>,
+    pub(crate) header: SegmentHeader,
+    pub(crate) segment_crc: u32,
+    pub(crate) contents: Contents,
+    pub(crate) view: Arc<SegmentView>,
+    pub(crate) index_every_bytes: u64,
+    /// Something was written since the last sync.
+    pub(crate) dirty: bool,
+    /// Where the frames ended that the durable mark in the header page speaks of.
+    pub(crate) marked_position: u64,
+}
+
+impl Tail {
+    /// How many of `frames` fit, with the mark behind them and the room kept for the footer.
+    pub(crate) fn fitting(&self, frames: &[Frame]) -> usize {
+        Room::of(self).take(frames)
+    }
+
+    /// Writes `frames` and the mark behind them: one call. Nothing is published, nothing in memory changes.
+    pub(crate) fn write(&self, frames: &[Frame], durable_index: u64) -> io::Result<()> {
+        let Some(last) = frames.last() else {
+            return Ok(());
+        };
+        let mark = EndMark {
+            last_index: last.header().index,
+            durable_index,
+            last_header_crc: last.header_crc(),
+        };
+        let mark = mark.encode(&self.header.identity, self.segment_crc);
+        let mut slices = Vec::with_capacity(frames.len() + 1);
+        slices.extend(frames.iter().map(|frame| IoSlice::new(frame.bytes())));
+        slices.push(IoSlice::new(&mark));
+        self.file
+            .write_vectored_at(&slices, self.contents.end_position)
+    }
+
+    /// Takes written frames into the sums and lets readers see them. The value is their length in bytes.
+    pub(crate) fn commit(&mut self, frames: &[Frame]) -> u64 {
+        let before = self.contents.end_position;
+        for frame in frames {
+            self.contents.add(
+                frame.header(),
+                frame.header_crc(),
+                &self.view.index,
+                self.index_every_bytes,
+            );
+        }
+        self.view.publish(&self.contents);
+        self.dirty |= !frames.is_empty();
+        self.contents.end_position - before
+    }
+
+    /// Notes after a sync that everything up to `durable_index` is durable: in the mark behind the last frame, which the next write
+    /// overwrites anyway, and now and then in the header page. Neither is synced for its own sake.
+    pub(crate) fn mark_durable(&mut self, durable_index: u64) -> io::Result<()> {
+        self.write_end_mark(durable_index)?;
+        if self.contents.end_position - self.marked_position >= DURABLE_MARK_EVERY_BYTES {
+            self.write_durable_mark(durable_index)?;
+        }
+        Ok(())
+    }
+
+    fn write_end_mark(&self, durable_index: u64) -> io::Result<()> {
+        let mark = EndMark {
+            last_index: self.contents.last_index,
+            durable_index,
+            last_header_crc: self.contents.last_header_crc,
+        };
+        self.file.write_all_at(
+            &mark.encode(&self.header.identity, self.segment_crc),
+            self.contents.end_position,
+        )
+    }
+
+    /// Writes the durable mark in the header page.
+    pub(crate) fn write_durable_mark(&mut self, durable_index: u64) -> io::Result<()> {
+        let mark = encode_durable_mark(durable_index, self.segment_crc);
+        self.file.write_all_at(&mark, DURABLE_MARK_AT)?;
+        self.marked_position = self.contents.end_position;
+        Ok(())
+    }
+
+    /// Writes the footer, behind all frames. The caller syncs the file, sooner or later.
+    pub(crate) fn write_footer(&self) -> io::Result<()> {
+        write_footer(
+            self.file.as_ref(),
+            &self.header,
+            self.segment_crc,
+            &self.contents,
+            &self.view,
+        )
+    }
+}
+
+/// Writes the footer of a segment whose frames end with `contents`.
+pub(crate) fn write_footer(
+    file: &dyn FsFile,
+    header: &SegmentHeader,
+    segment_crc: u32,
+    contents: &Contents,
+    view: &SegmentView,
+) -> io::Result<()> {
+    let bytes = footer::encode(contents, &view.index, header, segment_crc);
+    let frames_end = contents.end_position + END_MARK_LEN as u64;
+    match header.file_len.checked_sub(bytes.len() as u64) {
+        Some(at) if at >= frames_end => file.write_all_at(&bytes, at),
+        // The index was denser (another setting) than when room for the footer was kept: without one, opening scans.
+        _ => Ok(()),
+    }
+}
+
+/// What is left of a segment, so that frames, mark and the footer they will need all fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    file_len: u64,
+    end_position: u64,
+    index_every_bytes: u64,
+    last_entry_at: Option<u64>,
+    last_term: Option<u64>,
+    entries: usize,
+    term_runs: usize,
+    memberships: usize,
+}
+
+impl Room {
+    fn of(tail: &Tail) -> Room {
+        Room {
+            file_len: tail.header.file_len,
+            end_position: tail.contents.end_position,
+            index_every_bytes: tail.index_every_bytes,
+            last_entry_at: tail.view.index.last().map(|entry| entry.position),
+            last_term: tail.contents.term_runs.last().map(|&(_, term)| term),
+            entries: tail.view.index.len(),
+            term_runs: tail.contents.term_runs.len(),
+            memberships: tail.contents.memberships.len(),
+        }
+    }
+
+    /// Of a new segment.
+    pub(crate) fn empty(file_len: u64, index_every_bytes: u64) -> Room {
+        Room {
+            file_len,
+            end_position: HEADER_PAGE,
+            index_every_bytes,
+            last_entry_at: None,
+            last_term: None,
+            entries: 0,
+            term_runs: 0,
+            memberships: 0,
+        }
+    }
+
+    /// How many of `frames` fit one after another; they are counted as taken.
+    pub(crate) fn take(&mut self, frames: &[Frame]) -> usize {
+        frames
+            .iter()
+            .take_while(|frame| {
+                let after = self.with(frame);
+                let fits = after.needs() <= after.file_len;
+                if fits {
+                    *self = after;
+                }
+                fits
+            })
+            .count()
+    }
+
+    /// Length of the shortest file that holds this frame alone.
+    pub(crate) fn shortest_for(frame: &Frame, index_every_bytes: u64) -> u64 {
+        Room::empty(0, index_every_bytes)
+            .with(frame)
+            .needs()
+            .next_multiple_of(HEADER_PAGE)
+    }
+
+    fn with(&self, frame: &Frame) -> Room {
+        let header = frame.header();
+        let mut after = *self;
+        let due = self
+            .last_entry_at
+            .is_none_or(|at| self.end_position - at >= self.index_every_bytes);
+        if due {
+            after.entries += 1;
+            after.last_entry_at = Some(self.end_position);
+        }
+        if self.last_term != Some(header.term) {
+            after.term_runs += 1;
+            after.last_term = Some(header.term);
+        }
+        if header.kind == kind::MEMBERSHIP {
+            after.memberships += 1;
+        }
+        after.end_position += header.frame_len() as u64;
+        after
+    }
+
+    fn needs(&self) -> u64 {
+        let footer = footer_len(self.entries, self.term_runs, self.memberships);
+        self.end_position + END_MARK_LEN as u64 + footer
+    }
+}
