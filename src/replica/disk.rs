@@ -138,10 +138,10 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the disk thread panicked");
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the disk thread panicked");
         }
     }
 }

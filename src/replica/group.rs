@@ -18,8 +18,9 @@ use super::effects::{Acked, Answer};
 use super::error::OpenError;
 use super::mailbox::{Mail, Mailbox, Request};
 use super::open::Opener;
+use super::status::GroupStatus;
 use super::watermark::Watermark;
-use crate::raft::{Index, NodeId, ProgressState, Role, Term};
+use crate::raft::NodeId;
 use crate::wire::{ApiError, BatchHead, Envelope};
 
 /// A group to be opened on this node.
@@ -42,53 +43,6 @@ impl fmt::Debug for GroupSpec {
             .field("preferred", &self.preferred)
             .finish_non_exhaustive()
     }
-}
-
-/// What a replica knows of itself and its peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupStatus {
-    /// The group.
-    pub group: u64,
-    /// Its role now.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The leader of the term, if known.
-    pub leader: Option<NodeId>,
-    /// Last committed index known here; inclusive.
-    pub commit_index: Index,
-    /// Last index; inclusive.
-    pub last_index: Index,
-    /// Last index fsynced here; inclusive.
-    pub durable_index: Index,
-    /// End offset of what may be read here; exclusive.
-    pub high_watermark: u64,
-    /// First offset kept.
-    pub log_start: u64,
-    /// Proposals that wait for their commit.
-    pub pending: usize,
-    /// Voters in force.
-    pub voters: Vec<NodeId>,
-    /// How a leader sees the others; empty at others.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// How a leader sees a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The peer.
-    pub node: NodeId,
-    /// Highest index known to be durable there.
-    pub match_index: Index,
-    /// How entries are being sent.
-    pub state: ProgressState,
-    /// Bytes sent and not acknowledged.
-    pub in_flight_bytes: u64,
-    /// Entries it lacks.
-    pub lag_entries: u64,
-    /// Bytes of frames it lacks, as far as they are known without reading the log: those after the
-    /// leader's own last applied entry, and what is in flight.
-    pub lag_bytes: u64,
 }
 
 /// One group on this node. Cheap to clone.

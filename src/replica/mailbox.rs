@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::disk::DiskReport;
 use super::effects::Answer;
-use super::group::GroupStatus;
 use super::open::OpenedGroup;
+use super::status::GroupStatus;
 use crate::raft::{Index, NodeId};
 use crate::wire::{ApiError, BatchHead, Envelope};
 

@@ -250,20 +250,20 @@ impl Producers {
     }
 
     /// The committed state, in eviction order: equal on all replicas that committed as far.
-    pub(super) fn to_rows(&self) -> Vec<ProducerRow> {
+    pub(super) fn rows(&self) -> Vec<ProducerRow> {
         let ids = self.by_last_commit.values();
         ids.map(|&producer_id| {
             let producer = &self.producers[&producer_id];
             let committed = producer.batches.iter().take(producer.committed);
             ProducerRow {
                 producer_id,
-                batches: committed.map(Batch::to_row).collect(),
+                batches: committed.map(Batch::row).collect(),
             }
         })
         .collect()
     }
 
-    /// The state that `to_rows` gave, or what is wrong with it.
+    /// The state that `rows` gave, or what is wrong with it.
     pub(super) fn from_rows(rows: &[ProducerRow]) -> Result<Producers, String> {
         let mut producers = Producers::new();
         for row in rows {
@@ -296,7 +296,7 @@ impl Default for Producers {
 }
 
 impl Batch {
-    fn to_row(&self) -> BatchRow {
+    fn row(&self) -> BatchRow {
         BatchRow {
             index: self.index,
             first_sequence: self.first_sequence,

@@ -140,16 +140,16 @@ fn state_restored_from_its_rows_judges_the_same_and_leaves_out_what_is_uncommitt
     let mut producers = with_batches(6);
     producers.appended(7, 60, &stamp(9, 2, 0, 1));
     producers.commit(4);
-    let mut restored = Producers::from_rows(&producers.to_rows()).unwrap();
+    let mut restored = Producers::from_rows(&producers.rows()).unwrap();
     producers.truncate(4);
     for first_sequence in [0, 10, 30, 40, 50] {
         let batch = stamp(7, 0, first_sequence, 10);
         assert_eq!(restored.check(&batch), producers.check(&batch));
     }
-    assert_eq!(restored.to_rows(), producers.to_rows());
+    assert_eq!(restored.rows(), producers.rows());
     restored.appended(5, 40, &stamp(7, 0, 40, 10));
     restored.commit(5);
-    assert_eq!(restored.to_rows().len(), 1);
+    assert_eq!(restored.rows().len(), 1);
 }
 
 #[test]
@@ -161,6 +161,6 @@ fn rows_that_no_replica_wrote_are_refused() {
     assert!(Producers::from_rows(&[empty]).is_err());
     let mut one = with_batches(1);
     one.commit(1);
-    let row = one.to_rows().remove(0);
+    let row = one.rows().remove(0);
     assert!(Producers::from_rows(&[row.clone(), row]).is_err());
 }

@@ -8,9 +8,11 @@ use bytes::{Bytes, BytesMut};
 use segment_store::{Frame, UnstampedFrame, kind};
 
 use super::effects::{Acked, Answer};
+use super::lead::not_leader;
 use super::pending::{Origin, Ticket};
 use super::producers::{Stamp, Verdict};
-use super::replica::{Forwarded, Replica, not_leader, unstamped_header};
+use super::replica::{Forwarded, Replica};
+use super::writes::unstamped_header;
 use crate::raft::{LogId, Millis, NodeId, Role};
 use crate::wire::{ApiError, BatchHead, Content, ForwardAck, check_batch};
 

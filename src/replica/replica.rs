@@ -7,21 +7,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use segment_store::{Frame, FrameHeader, LogReader, codec, kind};
+use segment_store::{Frame, LogReader};
 
 use super::StateMachine;
-use super::effects::{Answer, DiskOp, Effect, Input, ReplicaConfig};
-use super::group::{GroupStatus, PeerStatus};
+use super::effects::{Answer, Effect, Input, ReplicaConfig};
 use super::pending::{Origin, Pending};
 use super::producers::Producers;
 use super::restart::Restart;
-use super::snapshot::MembershipRow;
 use super::tail::Tail;
 use super::waiting::Waiting;
 use super::watermark::Published;
-use crate::raft::{
-    self, Index, LogId, Membership, Millis, NodeId, NotLeader, OwnEntry, Raft, Role, Term,
-};
+use super::writes::Writes;
+use crate::raft::{self, Index, Membership, Millis, NodeId, Raft, Term};
 use crate::wire::{ApiError, Content, Envelope, ForwardAck};
 
 /// One group on one node.
@@ -45,14 +42,8 @@ pub struct Replica {
     pub(super) leading: Option<Term>,
     /// Peers that wait for a run to come into memory, and those whose run has.
     pub(super) warming: BTreeMap<NodeId, Warming>,
-    /// Frames of this turn, on their way to the disk.
-    write: Vec<Frame>,
-    /// `Raft::truncations` as of the frames in `write`.
-    write_truncations: u64,
-    /// Number of the last log operation handed out.
-    disk_number: u64,
-    /// Log operations handed out and not done.
-    outstanding: VecDeque<Outstanding>,
+    /// Log operations on their way to the disk.
+    pub(super) writes: Writes,
     pub(super) disk_full: bool,
     /// Why nothing may be asserted any more, once that is so.
     pub(super) poisoned: Option<String>,
@@ -63,22 +54,8 @@ pub struct Replica {
     pub(super) memberships: VecDeque<(Index, Membership)>,
     pub(super) log_start: u64,
     published: Option<Published>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     replies: Vec<Effect>,
-}
-
-/// A log operation that the disk has not reported yet.
-struct Outstanding {
-    number: u64,
-    what: OnDisk,
-}
-
-/// What follows once an operation is done.
-enum OnDisk {
-    Appended { last: LogId, truncations: u64 },
-    Truncated,
-    Snapshot { index: Index },
-    Trimmed,
 }
 
 /// A forwarded proposal.
@@ -159,10 +136,7 @@ impl Replica {
             transfers: Waiting::new(timeout, seed),
             leading: None,
             warming: BTreeMap::new(),
-            write: Vec::new(),
-            write_truncations: 0,
-            disk_number: 0,
-            outstanding: VecDeque::new(),
+            writes: Writes::default(),
             disk_full: false,
             poisoned: None,
             snapshots: Snapshots {
@@ -183,7 +157,7 @@ impl Replica {
     /// Takes an input at `now`. Effects gather until [`Replica::take_effects`].
     pub fn handle(&mut self, now: Millis, input: Input) {
         if self.poisoned.is_some() {
-            return self.refuse(input);
+            return self.refuse(&input);
         }
         match input {
             Input::Peer {
@@ -247,16 +221,6 @@ impl Replica {
             .min(self.transfers.next_deadline())
     }
 
-    /// Number of the last log operation handed out; see [`Effect::Disk`].
-    pub fn disk_number(&self) -> u64 {
-        self.disk_number
-    }
-
-    /// Whether frames wait for the end of the turn to go to the disk, under the next number.
-    pub(crate) fn has_unwritten(&self) -> bool {
-        !self.write.is_empty()
-    }
-
     /// Why nothing is asserted any more, if that is so: the process must stop.
     pub fn poisoned(&self) -> Option<&str> {
         self.poisoned.as_deref()
@@ -265,70 +229,6 @@ impl Replica {
     /// The core, for looking at.
     pub fn raft(&self) -> &Raft {
         &self.raft
-    }
-
-    /// What the replica knows of itself and its peers.
-    pub fn status(&self) -> GroupStatus {
-        let published = self.status_to_publish();
-        let (_, membership) = self.raft.membership();
-        GroupStatus {
-            group: self.config.group,
-            role: self.raft.role(),
-            term: published.term,
-            leader: published.leader,
-            commit_index: published.commit_index,
-            last_index: self.raft.last_index(),
-            durable_index: self.raft.durable_index(),
-            high_watermark: published.high_watermark,
-            log_start: published.log_start,
-            pending: self.pending.len(),
-            voters: membership.voters.clone(),
-            peers: self
-                .peers()
-                .into_iter()
-                .filter_map(|peer| self.peer_status(peer))
-                .collect(),
-        }
-    }
-
-    fn peer_status(&self, peer: NodeId) -> Option<PeerStatus> {
-        let view = self.raft.progress(peer)?;
-        let last = self.raft.last_index();
-        Some(PeerStatus {
-            node: peer,
-            match_index: view.match_index,
-            state: view.state,
-            in_flight_bytes: view.in_flight_bytes,
-            lag_entries: last.saturating_sub(view.match_index),
-            lag_bytes: self.tail.bytes_after(view.match_index),
-        })
-    }
-
-    /// All members but this node.
-    pub(super) fn peers(&self) -> Vec<NodeId> {
-        let (_, membership) = self.raft.membership();
-        let lists = [
-            &membership.voters,
-            &membership.voters_outgoing,
-            &membership.learners,
-        ];
-        let mut peers: Vec<NodeId> = lists.into_iter().flatten().copied().collect();
-        peers.sort_unstable();
-        peers.dedup();
-        peers.retain(|peer| *peer != self.raft.node());
-        peers
-    }
-
-    fn status_to_publish(&self) -> Published {
-        let applied = self.tail.base();
-        Published {
-            high_watermark: applied.next_offset,
-            applied_index: applied.id.index,
-            commit_index: self.raft.commit_index(),
-            log_start: self.log_start,
-            term: self.raft.term(),
-            leader: self.raft.leader(),
-        }
     }
 
     /// Carries the core's effects out. `arrived` are the frames of the Append that was stepped.
@@ -396,119 +296,6 @@ impl Replica {
         }
     }
 
-    /// Appends a stamped frame to the log; it goes to the disk at the end of the turn.
-    pub(super) fn append(&mut self, frame: Frame) {
-        let truncations = self.raft.truncations();
-        assert!(
-            self.write.is_empty() || self.write_truncations == truncations,
-            "frames of before a truncation are still waiting"
-        );
-        self.write_truncations = truncations;
-        self.tail.push(frame.clone());
-        self.write.push(frame);
-    }
-
-    fn append_own(&mut self, id: LogId, entry: &OwnEntry) {
-        let (kind, payload) = match entry {
-            OwnEntry::Noop => (kind::NOOP, Vec::new()),
-            OwnEntry::Membership(membership) => {
-                self.memberships.push_back((id.index, membership.clone()));
-                (kind::MEMBERSHIP, MembershipRow::of(membership).encode())
-            }
-        };
-        let frame = self.build(id, kind, &payload);
-        self.append(frame);
-    }
-
-    /// A frame of this node's own making for the entry `id`, which is the next one.
-    pub(super) fn build(&self, id: LogId, kind: u8, payload: &[u8]) -> Frame {
-        let last = self.tail.last();
-        let header = FrameHeader {
-            index: id.index,
-            term: id.term,
-            base_offset: last.next_offset,
-            prev_header_crc: last.header_crc,
-            ..unstamped_header(self.config.group, kind)
-        };
-        Frame::build(header, payload)
-    }
-
-    fn truncate(&mut self, after: Index) {
-        while let Some(ticket) = self.pending.cut(after) {
-            self.answer(ticket.origin, Err(ApiError::Unavailable));
-        }
-        while self
-            .memberships
-            .back()
-            .is_some_and(|(index, _)| *index > after)
-        {
-            self.memberships.pop_back();
-        }
-        self.producers.truncate(after);
-        self.tail.truncate(after);
-        // What was appended in this very turn and is cut again still goes out, in order.
-        self.flush_write();
-        self.disk(DiskOp::Truncate { after }, OnDisk::Truncated);
-    }
-
-    /// Hands the frames of this turn to the disk.
-    fn flush_write(&mut self) {
-        let Some(last) = self.write.last() else {
-            return;
-        };
-        let header = last.header();
-        let last = LogId {
-            term: header.term,
-            index: header.index,
-        };
-        let truncations = self.write_truncations;
-        let frames = std::mem::take(&mut self.write);
-        let appended = OnDisk::Appended { last, truncations };
-        self.disk(DiskOp::Append(frames), appended);
-    }
-
-    fn disk(&mut self, op: DiskOp, what: OnDisk) {
-        self.disk_number += 1;
-        let number = self.disk_number;
-        self.outstanding.push_back(Outstanding { number, what });
-        self.effects.push(Effect::Disk { number, op });
-    }
-
-    /// Hands a snapshot to the disk.
-    pub(super) fn save_snapshot(&mut self, id: LogId, bytes: Vec<u8>) {
-        self.flush_write();
-        let (index, term) = (id.index, id.term);
-        let op = DiskOp::Snapshot { index, term, bytes };
-        self.disk(op, OnDisk::Snapshot { index });
-    }
-
-    /// Asks the disk to drop whole segments below `before`.
-    pub(super) fn trim(&mut self, before: Index) {
-        self.flush_write();
-        self.disk(DiskOp::Trim { before }, OnDisk::Trimmed);
-    }
-
-    fn on_disk_done(&mut self, now: Millis, through: u64) {
-        while self
-            .outstanding
-            .front()
-            .is_some_and(|op| op.number <= through)
-        {
-            let Some(done) = self.outstanding.pop_front() else {
-                return;
-            };
-            match done.what {
-                OnDisk::Appended { last, truncations } => {
-                    self.raft.durable(now, last, truncations);
-                }
-                OnDisk::Truncated => {}
-                OnDisk::Snapshot { index } => self.on_snapshot_durable(index),
-                OnDisk::Trimmed => self.on_trimmed(),
-            }
-        }
-        self.tail.durable(self.raft.durable_index());
-    }
-
     fn on_tick(&mut self, now: Millis) {
         self.raft.tick(now);
         while let Some(forwarded) = self.forwards.expire(now) {
@@ -520,47 +307,6 @@ impl Replica {
         }
         while let Some(transfer) = self.transfers.expire(now) {
             self.reply(transfer.token, Err(ApiError::Timeout));
-        }
-    }
-
-    fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>) {
-        let leads = (role == Role::Leader).then_some(term);
-        if self.leading.is_some() && leads != self.leading {
-            // The entries may still be committed by another leader, or cut: not for us to say.
-            while let Some(ticket) = self.pending.cut(0) {
-                self.answer(ticket.origin, Err(not_leader(leader)));
-            }
-        }
-        self.leading = leads;
-        self.warming.clear();
-        if let Some(leader) = leader {
-            while let Some(done) = self.transfers.take_if(|transfer| transfer.to == leader) {
-                self.reply(done.token, Ok(Answer::Transferred));
-            }
-        }
-        while let Some(lost) = self.forwards.take_if(|other| Some(other.to) != leader) {
-            self.forward_bytes -= lost.bytes;
-            self.reply(lost.token, Err(ApiError::Unavailable));
-        }
-    }
-
-    fn on_transfer(&mut self, now: Millis, token: u64, to: NodeId) {
-        match self.raft.transfer_leader(now, to) {
-            Ok(()) => {
-                self.transfers.insert(now, Transfer { token, to });
-            }
-            Err(raft::TransferError::ToSelf) => self.reply(token, Ok(Answer::Transferred)),
-            Err(raft::TransferError::NotLeader { leader }) => {
-                self.reply(token, Err(not_leader(leader)));
-            }
-            Err(error @ raft::TransferError::NotAVoter(_)) => {
-                let reason = error.to_string();
-                self.reply(token, Err(ApiError::InvalidRequest { reason }));
-            }
-            Err(raft::TransferError::InProgress(target)) if target == to => {
-                self.transfers.insert(now, Transfer { token, to });
-            }
-            Err(raft::TransferError::InProgress(_)) => self.reply(token, Err(ApiError::Overloaded)),
         }
     }
 
@@ -588,44 +334,13 @@ impl Replica {
     }
 
     /// A poisoned replica still answers its callers, with a refusal.
-    fn refuse(&mut self, input: Input) {
-        match input {
+    fn refuse(&mut self, input: &Input) {
+        match *input {
             Input::Produce { token, .. }
             | Input::Command { token, .. }
             | Input::ReadIndex { token }
             | Input::Transfer { token, .. } => self.reply(token, Err(ApiError::Unavailable)),
             _ => {}
         }
-    }
-}
-
-/// The header of a frame without records, before it is stamped.
-pub(super) fn unstamped_header(group: u64, kind: u8) -> FrameHeader {
-    FrameHeader {
-        kind,
-        codec: codec::NONE,
-        flags: 0,
-        index: 0,
-        term: 0,
-        base_offset: 0,
-        max_timestamp: 0,
-        payload_len: 0,
-        payload_crc: 0,
-        prev_header_crc: 0,
-        record_count: 0,
-        group,
-    }
-}
-
-/// The answer of a replica that does not lead. The address is filled in by who knows it.
-pub(super) fn not_leader(leader: Option<NodeId>) -> ApiError {
-    ApiError::NotLeader {
-        leader: leader.map(|node| (node, String::new())),
-    }
-}
-
-impl From<NotLeader> for ApiError {
-    fn from(error: NotLeader) -> ApiError {
-        not_leader(error.leader)
     }
 }

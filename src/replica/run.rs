@@ -12,19 +12,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use segment_store::fs::Fs;
-use segment_store::{DataDir, LogOptions, LogReader, Preparer};
+use segment_store::{DataDir, LogOptions, Preparer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::disk::{Disk, DiskJob, DiskReport};
-use super::effects::{Answer, DiskOp, Effect, Input, ReplicaConfig};
+use super::effects::{Input, ReplicaConfig};
 use super::error::Poisoned;
 use super::group::{Registry, Replicas};
-use super::mailbox::{Mail, Mailbox, MailboxLimits, ReplyTo, Request};
+use super::mailbox::{Mail, Mailbox, MailboxLimits, Request};
 use super::meters::Meters;
 use super::open::{OpenedGroup, Opener};
 use super::replica::Replica;
-use super::watermark::Watermark;
-use crate::raft::{self, Ballot, Millis, NodeId, Role};
+use super::running::{Caller, Running, Turn};
+use crate::raft::{self, Millis, NodeId, Role};
 use crate::wire::{ApiError, Envelope};
 
 /// Mails handled in one turn at most, so that ticks are never far away.
@@ -115,38 +115,6 @@ struct NodeLoop {
 struct Stopping {
     done: oneshot::Sender<()>,
     deadline: Instant,
-}
-
-/// A group in the loop.
-struct Running {
-    replica: Replica,
-    reader: LogReader,
-    watermark: Watermark,
-    /// When its earliest timer in the heap is due.
-    scheduled: Millis,
-    dirty: bool,
-    fatal_told: bool,
-    next_token: u64,
-    callers: HashMap<u64, Caller>,
-    /// Permits of peers' frames, by the number of the log operation that makes them durable.
-    permits: VecDeque<(u64, OwnedSemaphorePermit)>,
-    /// Bytes in the disk's queue, by the number of the log operation.
-    queued: VecDeque<(u64, u64)>,
-}
-
-/// Somebody on this node who waits for an answer.
-struct Caller {
-    reply: ReplyTo,
-    arrived: Instant,
-    proposal: bool,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// What a turn hands over to the outside, gathered over all groups.
-#[derive(Default)]
-struct Turn {
-    jobs: Vec<DiskJob>,
-    sends: Vec<(NodeId, Envelope)>,
 }
 
 impl NodeLoop {
@@ -433,11 +401,11 @@ impl NodeLoop {
                 running.scheduled = deadline;
                 self.timers.push(Reverse((deadline, group)));
             }
-            if let Some(reason) = running.replica.poisoned() {
-                if !std::mem::replace(&mut running.fatal_told, true) {
-                    let reason = reason.to_owned();
-                    (self.config.on_fatal)(Poisoned { group, reason });
-                }
+            if let Some(reason) = running.replica.poisoned()
+                && !std::mem::replace(&mut running.fatal_told, true)
+            {
+                let reason = reason.to_owned();
+                (self.config.on_fatal)(Poisoned { group, reason });
             }
         }
         if !turn.jobs.is_empty() {
@@ -506,98 +474,6 @@ impl NodeLoop {
             // Who asked may have given up waiting.
             let _ = stopping.done.send(());
         }
-    }
-}
-
-impl Running {
-    fn carry_out(
-        &mut self,
-        group: u64,
-        effects: Vec<Effect>,
-        turn: &mut Turn,
-        mailbox: &Mailbox,
-        meters: &Meters,
-    ) {
-        let mut ballot: Option<Ballot> = None;
-        let mut ops: Vec<(u64, DiskOp)> = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Disk { number, op } => {
-                    let bytes = op.bytes();
-                    meters.disk_queue_bytes.increment(bytes as f64);
-                    self.queued.push_back((number, bytes));
-                    ops.push((number, op));
-                }
-                Effect::SaveBallot(newer) => ballot = Some(newer),
-                Effect::Send { to, envelope } => turn.sends.push((to, envelope)),
-                Effect::Warm {
-                    peer,
-                    first,
-                    bytes_max,
-                } => self.warm(group, peer, first, bytes_max, mailbox.clone()),
-                Effect::Publish(published) => self.watermark.publish(published),
-                Effect::Reply { token, result } => {
-                    if let Some(caller) = self.callers.remove(&token) {
-                        caller.answer(result, meters);
-                    }
-                }
-            }
-        }
-        if ballot.is_some() || !ops.is_empty() {
-            turn.jobs.push(DiskJob::Write { group, ballot, ops });
-        }
-    }
-
-    /// Brings a run into memory on a thread that may block.
-    fn warm(&self, group: u64, peer: NodeId, first: u64, bytes_max: usize, mailbox: Mailbox) {
-        let reader = self.reader.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = reader.populate(first, bytes_max) {
-                // The read that follows will say so to those who can act on it.
-                tracing::error!(group, first, %error, "the log cannot be read");
-            }
-            mailbox.post(Mail::Warmed { group, peer, first });
-        });
-    }
-
-    /// The disk has done everything up to the operation `through`.
-    fn forget_queued(&mut self, through: u64, meters: &Meters) {
-        while self
-            .permits
-            .front()
-            .is_some_and(|(number, _)| *number <= through)
-        {
-            self.permits.pop_front();
-        }
-        while let Some((number, bytes)) = self.queued.front().copied() {
-            if number > through {
-                break;
-            }
-            meters.disk_queue_bytes.decrement(bytes as f64);
-            self.queued.pop_front();
-        }
-    }
-
-    /// The group stops: whoever waits learns why.
-    fn fail_callers(&mut self, error: &ApiError, meters: &Meters) {
-        self.forget_queued(u64::MAX, meters);
-        for (_, caller) in self.callers.drain() {
-            caller.answer(Err(error.clone()), meters);
-        }
-    }
-}
-
-impl Caller {
-    fn answer(self, result: Result<Answer, ApiError>, meters: &Meters) {
-        if self.proposal {
-            meters.proposals_pending.decrement(1);
-            match &result {
-                Ok(_) => meters.commit_seconds.record(self.arrived.elapsed()),
-                Err(_) => meters.proposals_failed.increment(1),
-            }
-        }
-        // Who asked may have given up waiting.
-        let _ = self.reply.send(result);
     }
 }
 

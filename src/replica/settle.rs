@@ -6,7 +6,8 @@
 use segment_store::{Frame, kind};
 
 use super::effects::{Acked, Answer};
-use super::replica::{Replica, not_leader};
+use super::lead::not_leader;
+use super::replica::Replica;
 use super::snapshot::{MembershipRow, Snapshot};
 use super::tail::EntryMeta;
 use crate::raft::{Index, LogId, Role};
@@ -166,7 +167,7 @@ impl Replica {
             header_crc: applied.header_crc,
             membership_index: *membership_index,
             membership: MembershipRow::of(membership),
-            producers: self.producers.to_rows(),
+            producers: self.producers.rows(),
             machine: self
                 .machine
                 .as_ref()

@@ -1,0 +1,65 @@
+//! Who leads: what a change of role or leader means for those who wait, and handing leadership over.
+//!
+//! It must not know how leaders are chosen. A ticket of a fallen leader is answered with a retriable
+//! error, never with success: the entry may be committed yet, or cut, and a retry finds out.
+
+use super::effects::Answer;
+use super::replica::{Replica, Transfer};
+use crate::raft::{Millis, NodeId, NotLeader, Role, Term, TransferError};
+use crate::wire::ApiError;
+
+impl Replica {
+    pub(super) fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>) {
+        let leads = (role == Role::Leader).then_some(term);
+        if self.leading.is_some() && leads != self.leading {
+            // The entries may still be committed by another leader, or cut: not for us to say.
+            while let Some(ticket) = self.pending.cut(0) {
+                self.answer(ticket.origin, Err(not_leader(leader)));
+            }
+        }
+        self.leading = leads;
+        self.warming.clear();
+        if let Some(leader) = leader {
+            while let Some(done) = self.transfers.take_if(|transfer| transfer.to == leader) {
+                self.reply(done.token, Ok(Answer::Transferred));
+            }
+        }
+        while let Some(lost) = self.forwards.take_if(|other| Some(other.to) != leader) {
+            self.forward_bytes -= lost.bytes;
+            self.reply(lost.token, Err(ApiError::Unavailable));
+        }
+    }
+
+    pub(super) fn on_transfer(&mut self, now: Millis, token: u64, to: NodeId) {
+        match self.raft.transfer_leader(now, to) {
+            Ok(()) => {
+                self.transfers.insert(now, Transfer { token, to });
+            }
+            Err(TransferError::ToSelf) => self.reply(token, Ok(Answer::Transferred)),
+            Err(TransferError::NotLeader { leader }) => {
+                self.reply(token, Err(not_leader(leader)));
+            }
+            Err(error @ TransferError::NotAVoter(_)) => {
+                let reason = error.to_string();
+                self.reply(token, Err(ApiError::InvalidRequest { reason }));
+            }
+            Err(TransferError::InProgress(target)) if target == to => {
+                self.transfers.insert(now, Transfer { token, to });
+            }
+            Err(TransferError::InProgress(_)) => self.reply(token, Err(ApiError::Overloaded)),
+        }
+    }
+}
+
+/// The answer of a replica that does not lead. The address is filled in by who knows it.
+pub(super) fn not_leader(leader: Option<NodeId>) -> ApiError {
+    ApiError::NotLeader {
+        leader: leader.map(|node| (node, String::new())),
+    }
+}
+
+impl From<NotLeader> for ApiError {
+    fn from(error: NotLeader) -> ApiError {
+        not_leader(error.leader)
+    }
+}

@@ -1,0 +1,120 @@
+//! What a replica says of itself: the numbers for readers, and those for operators.
+//!
+//! Owns the shapes and how they are read off the state. It must not change anything.
+
+use super::replica::Replica;
+use super::watermark::Published;
+use crate::raft::{Index, NodeId, ProgressState, Role, Term};
+
+/// What a replica knows of itself and its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: u64,
+    /// Its role now.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader of the term, if known.
+    pub leader: Option<NodeId>,
+    /// Last committed index known here; inclusive.
+    pub commit_index: Index,
+    /// Last index; inclusive.
+    pub last_index: Index,
+    /// Last index fsynced here; inclusive.
+    pub durable_index: Index,
+    /// End offset of what may be read here; exclusive.
+    pub high_watermark: u64,
+    /// First offset kept.
+    pub log_start: u64,
+    /// Proposals that wait for their commit.
+    pub pending: usize,
+    /// Voters in force.
+    pub voters: Vec<NodeId>,
+    /// How a leader sees the others; empty at others.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// How a leader sees a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// Highest index known to be durable there.
+    pub match_index: Index,
+    /// How entries are being sent.
+    pub state: ProgressState,
+    /// Bytes sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// Entries it lacks.
+    pub lag_entries: u64,
+    /// Bytes of frames it lacks, as far as they are known without reading the log: those after the
+    /// leader's own last applied entry, and what is in flight.
+    pub lag_bytes: u64,
+}
+
+impl Replica {
+    /// What the replica knows of itself and its peers.
+    pub fn status(&self) -> GroupStatus {
+        let published = self.status_to_publish();
+        let (_, membership) = self.raft.membership();
+        GroupStatus {
+            group: self.config.group,
+            role: self.raft.role(),
+            term: published.term,
+            leader: published.leader,
+            commit_index: published.commit_index,
+            last_index: self.raft.last_index(),
+            durable_index: self.raft.durable_index(),
+            high_watermark: published.high_watermark,
+            log_start: published.log_start,
+            pending: self.pending.len(),
+            voters: membership.voters.clone(),
+            peers: self
+                .peers()
+                .into_iter()
+                .filter_map(|peer| self.peer_status(peer))
+                .collect(),
+        }
+    }
+
+    fn peer_status(&self, peer: NodeId) -> Option<PeerStatus> {
+        let view = self.raft.progress(peer)?;
+        let last = self.raft.last_index();
+        Some(PeerStatus {
+            node: peer,
+            match_index: view.match_index,
+            state: view.state,
+            in_flight_bytes: view.in_flight_bytes,
+            lag_entries: last.saturating_sub(view.match_index),
+            lag_bytes: self.tail.bytes_after(view.match_index),
+        })
+    }
+
+    /// All members but this node.
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let (_, membership) = self.raft.membership();
+        let lists = [
+            &membership.voters,
+            &membership.voters_outgoing,
+            &membership.learners,
+        ];
+        let mut peers: Vec<NodeId> = lists.into_iter().flatten().copied().collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers.retain(|peer| *peer != self.raft.node());
+        peers
+    }
+
+    pub(super) fn status_to_publish(&self) -> Published {
+        let applied = self.tail.base();
+        Published {
+            high_watermark: applied.next_offset,
+            applied_index: applied.id.index,
+            commit_index: self.raft.commit_index(),
+            log_start: self.log_start,
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+        }
+    }
+}
