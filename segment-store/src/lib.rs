@@ -24,6 +24,7 @@ mod sealed_page;
 mod segment;
 pub mod snapshot;
 mod tail;
+pub mod verify;
 mod view;
 
 pub use ballot::{BallotError, BallotFile};
@@ -36,3 +37,4 @@ pub use log::{Log, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
 pub use reader::{FrameRun, LogReader};
 pub use recover::{Recovered, TailVerdict};
+pub use verify::{Dump, Problem, Report, SegmentReport, dump, verify};

@@ -73,6 +73,12 @@ pub(crate) struct SegmentFile {
     pub(crate) durable_mark: u64,
 }
 
+impl SegmentFile {
+    pub(crate) fn scan(&self) -> Scan {
+        Scan::new(Arc::clone(&self.file), self.header, self.segment_crc)
+    }
+}
+
 /// A segment and what counts of it.
 #[derive(Debug)]
 pub(crate) struct Examined {
@@ -253,11 +259,9 @@ fn examine_before(
     let mut sealed = footer.is_some();
     let (mut contents, index) = match footer {
         Some(found) => found,
-        None => Scan::new(file.file.as_ref(), &file.header, file.segment_crc).chain(
-            next.base_index - 1,
-            index_every_bytes,
-            |_, _, _| {},
-        )?,
+        None => file
+            .scan()
+            .chain(next.base_index - 1, index_every_bytes, |_, _, _| {})?,
     };
     if contents.last_index >= next.base_index {
         // Sealed further on, before the truncation that made `next`.
@@ -295,7 +299,7 @@ fn end_of(
     let Some(entry) = index.floor(|entry| entry.index < next.base_index) else {
         return Ok(None);
     };
-    let mut scan = Scan::new(file.file.as_ref(), &file.header, file.segment_crc);
+    let mut scan = file.scan();
     let (mut position, mut expected) = (entry.position, entry.index);
     while let Some((header, crc)) = scan.frame_at(position)? {
         if header.index != expected || header.group != file.header.identity.group {
@@ -330,7 +334,7 @@ fn examine_last(file: SegmentFile, index_every_bytes: u64) -> std::io::Result<Ju
             },
         });
     }
-    let mut scan = Scan::new(file.file.as_ref(), &file.header, file.segment_crc);
+    let mut scan = file.scan();
     let (contents, index) = scan.chain(u64::MAX, index_every_bytes, |_, _, _| {})?;
     let beyond = scan.beyond(&contents)?;
     let durable_index = (file.header.base_index - 1)

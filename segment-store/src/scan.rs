@@ -4,6 +4,7 @@
 //! not know: what a broken chain means; [`crate::recover`] judges.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::contents::Contents;
 use crate::format::{FRAME_ALIGN, FRAME_VERSION, FrameHeader, HEADER_LEN};
@@ -16,9 +17,10 @@ use crate::segment::{END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader};
 const WINDOW_BYTES: usize = 256 << 10;
 
 /// A segment file open for scanning, with a window of its bytes.
-pub(crate) struct Scan<'a> {
-    file: &'a dyn FsFile,
-    header: &'a SegmentHeader,
+#[derive(Debug)]
+pub(crate) struct Scan {
+    file: Arc<dyn FsFile>,
+    header: SegmentHeader,
     segment_crc: u32,
     window: Vec<u8>,
     window_at: u64,
@@ -35,8 +37,8 @@ pub(crate) struct Beyond {
     pub(crate) written_until: Option<u64>,
 }
 
-impl<'a> Scan<'a> {
-    pub(crate) fn new(file: &'a dyn FsFile, header: &'a SegmentHeader, segment_crc: u32) -> Self {
+impl Scan {
+    pub(crate) fn new(file: Arc<dyn FsFile>, header: SegmentHeader, segment_crc: u32) -> Self {
         Scan {
             file,
             header,
@@ -54,7 +56,7 @@ impl<'a> Scan<'a> {
         index_every_bytes: u64,
         mut each: impl FnMut(&FrameHeader, u32, u64),
     ) -> io::Result<(Contents, SparseIndex)> {
-        let mut contents = Contents::empty(self.header);
+        let mut contents = Contents::empty(&self.header);
         let index = SparseIndex::for_segment(self.header.file_len, index_every_bytes);
         while contents.last_index < last {
             let position = contents.end_position;

@@ -105,7 +105,8 @@ impl Log {
         };
         let path = view.path.clone();
         let found = self.fs.open(&path).and_then(|file| {
-            let next = frame_end(file.as_ref(), &header, segment_crc, view, index)?;
+            let scan = Scan::new(Arc::clone(&file), header, segment_crc);
+            let next = frame_end(scan, &header, view, index)?;
             Ok((file, next))
         });
         match found {
@@ -176,16 +177,14 @@ struct Kept {
 
 /// Finds the frame at `index`: the header of a segment that goes on after it, and where it ends.
 fn frame_end(
-    file: &dyn FsFile,
+    mut scan: Scan,
     header: &SegmentHeader,
-    segment_crc: u32,
     view: &SegmentView,
     index: u64,
 ) -> std::io::Result<Option<(SegmentHeader, u64)>> {
     let Some(entry) = view.index.floor(|entry| entry.index <= index) else {
         return Ok(None);
     };
-    let mut scan = Scan::new(file, header, segment_crc);
     let (mut position, mut expected) = (entry.position, entry.index);
     while let Some((frame, crc)) = scan.frame_at(position)? {
         if frame.index != expected || frame.group != header.identity.group {
