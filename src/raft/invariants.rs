@@ -192,11 +192,14 @@ fn check_leader(view: &View) {
         "a leader's vote for itself is durable (P1, P6)"
     );
     let first_of_term = view.first_of_term.expect("a leader has opened its term");
-    assert_eq!(
-        view.term_at(first_of_term),
-        Some(view.ballot.term),
-        "a leader's term begins with an entry of its own"
-    );
+    if first_of_term > view.prev.index {
+        let term = view.term_at(first_of_term);
+        assert_eq!(
+            term,
+            Some(view.ballot.term),
+            "a leader's term begins with an entry of its own"
+        );
+    }
     for (peer, progress) in &view.peers {
         assert!(
             progress.match_index <= view.last_index,

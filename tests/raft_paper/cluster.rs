@@ -1,0 +1,482 @@
+//! A cluster of cores on a network and on disks that obey the test.
+//!
+//! Plays the shell of each core: carries out effects, moves entries beside the messages, reports what the disk has done.
+//! After every single input `raft::invariants::check` runs, and every effect is judged by `History`: a scenario that
+//! passes has broken no promise on its way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll::raft::invariants::{self, View};
+use plimsoll::raft::{
+    AppendPlan, Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId,
+    OwnEntry, Raft, Role, Term,
+};
+
+use crate::disk::{Disk, DiskOp, Done, Entry, Log, Payload};
+use crate::history::History;
+
+/// Size of every entry, in bytes, as far as windows are concerned.
+pub const ENTRY_BYTES: u64 = 100;
+
+/// A message under way, with the entries of an `Append`.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub message: Message,
+    pub entries: Vec<Entry>,
+}
+
+/// One node: its core while it runs, its log as written, its disk.
+#[derive(Debug)]
+pub struct Node {
+    pub config: Config,
+    core: Option<Raft>,
+    /// The log as the core knows it, durable or not.
+    pub log: Log,
+    pub disk: Disk,
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub now: Millis,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub network: Vec<Packet>,
+    /// Links that lose everything, as (from, to).
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    pub history: History,
+    next_payload: u64,
+    next_read: u64,
+}
+
+impl Cluster {
+    /// A fresh group of voters 1 to `voters`.
+    pub fn new(voters: u64) -> Cluster {
+        let membership = Membership::of_voters(1..=voters);
+        Cluster::with_logs(&membership, (1..=voters).map(|node| (node, &[][..])), 0)
+    }
+
+    /// A group whose nodes start with logs of the given terms. Entries of equal index and term are equal; entry 1 is the
+    /// membership. Each node's ballot has the term `term`, or that of its last entry if that is higher, and no vote.
+    pub fn with_logs<'a>(
+        membership: &Membership,
+        logs: impl IntoIterator<Item = (NodeId, &'a [Term])>,
+        term: Term,
+    ) -> Cluster {
+        let mut cluster = Cluster {
+            now: 1_000,
+            nodes: BTreeMap::new(),
+            network: Vec::new(),
+            cut: BTreeSet::new(),
+            history: History::default(),
+            next_payload: 1_000_000,
+            next_read: 0,
+        };
+        for (node, terms) in logs {
+            let mut log = Log::new(membership.clone());
+            for (index, &term) in (1..).zip(terms) {
+                let payload = if index == 1 {
+                    Payload::Membership(membership.clone())
+                } else {
+                    Payload::Data(term * 1000 + index)
+                };
+                log.append(index, &[Entry { term, payload }]);
+            }
+            let term = term.max(terms.last().copied().unwrap_or(0));
+            let disk = Disk::new(Ballot { term, vote: None }, log.clone());
+            let config = Config::new(node, node);
+            cluster.nodes.insert(
+                node,
+                Node {
+                    config,
+                    core: None,
+                    log,
+                    disk,
+                },
+            );
+            cluster.start(node);
+        }
+        cluster
+    }
+
+    /// Starts a node from its disk.
+    pub fn start(&mut self, node: NodeId) {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        assert!(host.core.is_none(), "node {node} runs already");
+        host.config.seed = host.config.seed.wrapping_mul(31).wrapping_add(7);
+        host.log = host.disk.log.clone();
+        let restored = host.log.restored(host.disk.ballot);
+        host.core = Some(Raft::new(host.config.clone(), restored, self.now));
+        self.act(node, &[], |_| {});
+    }
+
+    /// Kills a node: what its disk had not done is lost.
+    pub fn crash(&mut self, node: NodeId) {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        host.core = None;
+        host.disk.crash();
+        self.history.forget_reads(node);
+    }
+
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.nodes[&node].core.is_some()
+    }
+
+    pub fn core(&self, node: NodeId) -> &Raft {
+        self.nodes[&node].core.as_ref().expect("the node is up")
+    }
+
+    pub fn terms(&self, node: NodeId) -> Vec<Term> {
+        self.nodes[&node].log.terms()
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The leader of the highest term that has one.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leaders = self
+            .nodes
+            .iter()
+            .filter_map(|(&node, host)| Some((node, host.core.as_ref()?)));
+        let leaders = leaders.filter(|(_, core)| core.role() == Role::Leader);
+        leaders
+            .max_by_key(|(_, core)| core.term())
+            .map(|(node, _)| node)
+    }
+
+    // ---- inputs ----
+
+    /// Gives one input to a core, checks what it did, and carries out the effects. `entries` came with the input.
+    pub fn act<T>(
+        &mut self,
+        node: NodeId,
+        entries: &[(Index, Entry)],
+        input: impl FnOnce(&mut Raft) -> T,
+    ) -> T {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        let core = host.core.as_mut().expect("the node is up");
+        let before = View::of(core);
+        let result = input(core);
+        let after = View::of(core);
+        invariants::check(&before, &after);
+        for effect in core.take_effects() {
+            self.carry_out(node, entries, effect);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, node: NodeId, entries: &[(Index, Entry)], effect: Effect) {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        let truncations = host.core.as_ref().expect("the node is up").truncations();
+        match effect {
+            Effect::SaveBallot(ballot) => host.disk.submit(DiskOp::Ballot(ballot)),
+            Effect::Truncate { after } => {
+                host.log.truncate_after(after);
+                host.disk.submit(DiskOp::Truncate { after });
+            }
+            Effect::AppendRemote { first, last } => {
+                let kept = entries
+                    .iter()
+                    .filter(|(index, _)| (first..=last).contains(index));
+                let kept: Vec<Entry> = kept.map(|(_, entry)| entry.clone()).collect();
+                assert_eq!(
+                    kept.len() as u64,
+                    last - first + 1,
+                    "the entries to keep came with the append"
+                );
+                host.log.append(first, &kept);
+                host.disk.submit(DiskOp::Write {
+                    first,
+                    entries: kept,
+                    truncations,
+                });
+            }
+            Effect::AppendOwn { id, entry } => {
+                let payload = match entry {
+                    OwnEntry::Noop => Payload::Noop,
+                    OwnEntry::Membership(membership) => Payload::Membership(membership),
+                };
+                self.write(
+                    node,
+                    id,
+                    vec![Entry {
+                        term: id.term,
+                        payload,
+                    }],
+                );
+            }
+            Effect::Send { to, message } => {
+                self.history.check_send(node, to, &message, &host.disk);
+                self.network.push(Packet {
+                    from: node,
+                    to,
+                    message,
+                    entries: Vec::new(),
+                });
+            }
+            Effect::Commit { index } => {
+                let leads = host
+                    .core
+                    .as_ref()
+                    .is_some_and(|core| core.role() == Role::Leader);
+                self.history.check_commit(node, index, &host.log);
+                if leads {
+                    self.check_quorum(node, index);
+                }
+            }
+            Effect::Role { role, term, .. } => {
+                if role == Role::Leader {
+                    self.history.check_leader(node, term, &host.log);
+                }
+            }
+            Effect::ReadReady { token, index } => self.history.check_read(token, index),
+            Effect::ReadFailed { token } => self.history.read_failed(token),
+        }
+    }
+
+    /// P4: what a leader commits is durable on a majority, by the disks themselves.
+    fn check_quorum(&self, leader: NodeId, index: Index) {
+        let id = LogId {
+            term: self.nodes[&leader]
+                .log
+                .term_at(index)
+                .expect("committed entries are here"),
+            index,
+        };
+        let (_, membership) = self.core(leader).membership();
+        for voters in [&membership.voters, &membership.voters_outgoing] {
+            let holders = voters
+                .iter()
+                .filter(|voter| self.nodes[voter].disk.keeps(id))
+                .count();
+            assert!(
+                voters.is_empty() || holders > voters.len() / 2,
+                "{id:?} is committed, durable on {holders} (P4)"
+            );
+        }
+    }
+
+    /// The shell of a leader writes entries of its own.
+    fn write(&mut self, node: NodeId, first: LogId, entries: Vec<Entry>) {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        let truncations = host.core.as_ref().expect("the node is up").truncations();
+        host.log.append(first.index, &entries);
+        host.disk.submit(DiskOp::Write {
+            first: first.index,
+            entries,
+            truncations,
+        });
+    }
+
+    /// Proposes `count` entries at `node`. Returns whether it took them.
+    pub fn propose(&mut self, node: NodeId, count: u64) -> bool {
+        let Ok(first) = self.act(node, &[], |core| core.propose(count)) else {
+            return false;
+        };
+        let payloads = (self.next_payload..)
+            .take(count as usize)
+            .map(Payload::Data);
+        let entries = payloads
+            .map(|payload| Entry {
+                term: first.term,
+                payload,
+            })
+            .collect();
+        self.next_payload += count;
+        self.write(node, first, entries);
+        true
+    }
+
+    /// Starts a linearizable read and returns its token; `history` judges and keeps the answer.
+    pub fn read(&mut self, node: NodeId) -> u64 {
+        let (now, token) = (self.now, self.next_read);
+        self.next_read += 1;
+        self.history.read_begins(node, token);
+        self.act(node, &[], |core| core.read_index(now, token));
+        token
+    }
+
+    pub fn tick(&mut self, node: NodeId) {
+        let now = self.now;
+        self.act(node, &[], |core| core.tick(now));
+    }
+
+    /// Lets the core of `node` send all that its windows allow.
+    pub fn pump(&mut self, node: NodeId) {
+        for peer in self.ids() {
+            while let Some(AppendPlan {
+                first,
+                last,
+                bytes_max,
+            }) = self.core(node).next_append(peer)
+            {
+                let fitting = (bytes_max / ENTRY_BYTES).max(1);
+                let last = last.min(first + fitting - 1);
+                self.send_append(node, peer, last);
+            }
+        }
+    }
+
+    /// Sends the entries from the plan for `peer` up to `last` as one append.
+    pub fn send_append(&mut self, node: NodeId, peer: NodeId, last: Index) {
+        let now = self.now;
+        let plan = self
+            .core(node)
+            .next_append(peer)
+            .expect("there is room to send");
+        let entries = self.nodes[&node].log.slice(plan.first, last);
+        let bytes = entries.len() as u64 * ENTRY_BYTES;
+        let message = self.act(node, &[], |core| core.sent(now, peer, last, bytes));
+        self.network.push(Packet {
+            from: node,
+            to: peer,
+            message,
+            entries,
+        });
+    }
+
+    /// Delivers a packet, unless its link is cut or its receiver down.
+    pub fn deliver(&mut self, packet: Packet) {
+        let Packet {
+            from,
+            to,
+            message,
+            entries,
+        } = packet;
+        if self.cut.contains(&(from, to))
+            || !self.nodes.get(&to).is_some_and(|host| host.core.is_some())
+        {
+            return;
+        }
+        let first = if let Message::Append(append) = &message {
+            append.prev.index + 1
+        } else {
+            0
+        };
+        let numbered: Vec<(Index, Entry)> = (first..).zip(entries).collect();
+        let now = self.now;
+        self.act(to, &numbered, |core| core.step(now, from, message));
+    }
+
+    /// Hands the next report of the disk to the core. Returns whether there was one.
+    pub fn report(&mut self, node: NodeId) -> bool {
+        let now = self.now;
+        let Some(done) = self
+            .nodes
+            .get_mut(&node)
+            .expect("a node of the cluster")
+            .disk
+            .report()
+        else {
+            return false;
+        };
+        match done {
+            Done::Ballot(ballot) => self.act(node, &[], |core| core.ballot_durable(ballot)),
+            Done::Write { id, truncations } => {
+                self.act(node, &[], |core| core.durable(now, id, truncations))
+            }
+        }
+        true
+    }
+
+    /// Removes the log of `node` up to and including `index`, which it has committed.
+    pub fn trim(&mut self, node: NodeId, index: Index) {
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        let prev = LogId {
+            term: host.log.term_at(index).expect("a kept entry"),
+            index,
+        };
+        host.log.trim_to(prev);
+        host.disk.log.trim_to(prev);
+        self.act(node, &[], |core| core.set_trimmed(prev));
+    }
+
+    // ---- whole movements ----
+
+    /// Works off all disks that are not stalled, without any message.
+    pub fn work_disks(&mut self) {
+        for node in self.ids() {
+            let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+            if !host.disk.stalled && host.core.is_some() {
+                while host.disk.work() {}
+                while self.report(node) {}
+            }
+        }
+    }
+
+    /// Delivers everything and works off all disks, again and again, until nothing moves. Time stands still.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.work_disks();
+            for node in self
+                .ids()
+                .into_iter()
+                .filter(|&node| self.is_up(node))
+                .collect::<Vec<_>>()
+            {
+                self.pump(node);
+            }
+            let packets = std::mem::take(&mut self.network);
+            if packets.is_empty() {
+                return;
+            }
+            for packet in packets {
+                self.deliver(packet);
+            }
+        }
+        panic!("the cluster does not settle");
+    }
+
+    /// Lets `ms` pass, with everything delivered at once.
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        self.settle();
+        loop {
+            let due = self
+                .nodes
+                .values()
+                .filter_map(|host| host.core.as_ref())
+                .map(Raft::next_deadline)
+                .min();
+            let Some(due) = due.filter(|&due| due <= end) else {
+                break;
+            };
+            self.now = due.max(self.now + 1);
+            for node in self.ids() {
+                if self.is_up(node) && self.core(node).next_deadline() <= self.now {
+                    self.tick(node);
+                }
+            }
+            self.settle();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Lets `node` campaign while nobody else's time passes, and settles.
+    pub fn campaign(&mut self, node: NodeId) {
+        self.now += self.nodes[&node].config.election_timeout_max_ms + 1;
+        self.tick(node);
+        self.settle();
+    }
+
+    /// Makes `node` the leader.
+    pub fn elect(&mut self, node: NodeId) {
+        self.campaign(node);
+        assert_eq!(self.core(node).role(), Role::Leader, "node {node} wins");
+    }
+
+    /// Cuts `node` off, both ways.
+    pub fn isolate(&mut self, node: NodeId) {
+        for other in self.ids() {
+            self.cut.insert((node, other));
+            self.cut.insert((other, node));
+        }
+    }
+
+    /// All links work again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+}

@@ -1,0 +1,218 @@
+//! The disk of a simulated node: what is durable, what is queued, and what has been done but not yet reported.
+//!
+//! Operations become durable in the order they were queued; the report of each reaches the core at any later time. A
+//! crash loses the queue and the reports, and keeps what is durable.
+
+use std::collections::VecDeque;
+
+use plimsoll::raft::{Ballot, Index, LogId, Membership, Restored, Run, Term};
+
+/// What an entry contains. The core never sees it; the checks compare it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    Noop,
+    Membership(Membership),
+    Data(u64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub term: Term,
+    pub payload: Payload,
+}
+
+/// A log with its payloads.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub prev: LogId,
+    /// The membership in force at `prev`.
+    base: (Index, Membership),
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    pub fn new(created_with: Membership) -> Log {
+        Log {
+            prev: LogId::ZERO,
+            base: (0, created_with),
+            entries: Vec::new(),
+        }
+    }
+
+    pub fn last_index(&self) -> Index {
+        self.prev.index + self.entries.len() as u64
+    }
+
+    pub fn get(&self, index: Index) -> Option<&Entry> {
+        let position = index.checked_sub(self.prev.index + 1)?;
+        self.entries.get(position as usize)
+    }
+
+    pub fn slice(&self, first: Index, last: Index) -> Vec<Entry> {
+        (first..=last)
+            .map(|index| self.get(index).expect("a kept entry").clone())
+            .collect()
+    }
+
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.prev.index {
+            Some(self.prev.term)
+        } else {
+            self.get(index).map(|entry| entry.term)
+        }
+    }
+
+    pub fn terms(&self) -> Vec<Term> {
+        self.entries.iter().map(|entry| entry.term).collect()
+    }
+
+    pub fn append(&mut self, first: Index, entries: &[Entry]) {
+        assert_eq!(first, self.last_index() + 1, "a log has no gaps");
+        self.entries.extend_from_slice(entries);
+    }
+
+    pub fn truncate_after(&mut self, index: Index) {
+        self.entries.truncate((index - self.prev.index) as usize);
+    }
+
+    pub fn trim_to(&mut self, prev: LogId) {
+        assert_eq!(
+            self.term_at(prev.index),
+            Some(prev.term),
+            "only what is here can be trimmed"
+        );
+        if let Some(base) = self
+            .memberships()
+            .into_iter()
+            .rfind(|(index, _)| *index <= prev.index)
+        {
+            self.base = base;
+        }
+        self.entries
+            .drain(..(prev.index - self.prev.index) as usize);
+        self.prev = prev;
+    }
+
+    fn memberships(&self) -> Vec<(Index, Membership)> {
+        let mut memberships = vec![self.base.clone()];
+        for (position, entry) in self.entries.iter().enumerate() {
+            if let Payload::Membership(membership) = &entry.payload {
+                memberships.push((self.prev.index + 1 + position as u64, membership.clone()));
+            }
+        }
+        memberships
+    }
+
+    /// What a replica that starts with this log is told.
+    pub fn restored(&self, ballot: Ballot) -> Restored {
+        let mut runs: Vec<Run> = Vec::new();
+        for (position, entry) in self.entries.iter().enumerate() {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(Run {
+                    first: self.prev.index + 1 + position as u64,
+                    term: entry.term,
+                });
+            }
+        }
+        Restored {
+            ballot,
+            prev: self.prev,
+            runs,
+            last_index: self.last_index(),
+            memberships: self.memberships(),
+            commit_index: self.prev.index,
+        }
+    }
+}
+
+/// One operation of the disk, and what the core is told when it is done.
+#[derive(Clone, Debug)]
+pub enum DiskOp {
+    Ballot(Ballot),
+    Truncate {
+        after: Index,
+    },
+    Write {
+        first: Index,
+        entries: Vec<Entry>,
+        truncations: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Done {
+    Ballot(Ballot),
+    Write { id: LogId, truncations: u64 },
+}
+
+#[derive(Debug)]
+pub struct Disk {
+    pub ballot: Ballot,
+    pub log: Log,
+    queue: VecDeque<DiskOp>,
+    done: VecDeque<Done>,
+    /// A stalled disk does nothing until a test lets it.
+    pub stalled: bool,
+}
+
+impl Disk {
+    pub fn new(ballot: Ballot, log: Log) -> Disk {
+        Disk {
+            ballot,
+            log,
+            queue: VecDeque::new(),
+            done: VecDeque::new(),
+            stalled: false,
+        }
+    }
+
+    pub fn submit(&mut self, op: DiskOp) {
+        self.queue.push_back(op);
+    }
+
+    /// Makes the next operation durable. Returns whether there was one.
+    pub fn work(&mut self) -> bool {
+        let Some(op) = self.queue.pop_front() else {
+            return false;
+        };
+        match op {
+            DiskOp::Ballot(ballot) => {
+                self.ballot = ballot;
+                self.done.push_back(Done::Ballot(ballot));
+            }
+            DiskOp::Truncate { after } => self.log.truncate_after(after),
+            DiskOp::Write {
+                first,
+                entries,
+                truncations,
+            } => {
+                self.log.append(first, &entries);
+                let index = self.log.last_index();
+                let id = LogId {
+                    term: self.log.term_at(index).expect("just written"),
+                    index,
+                };
+                self.done.push_back(Done::Write { id, truncations });
+            }
+        }
+        true
+    }
+
+    /// The next report for the core.
+    pub fn report(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+
+    /// Whether the entry is durable, and will stay so when the queue is worked off.
+    pub fn keeps(&self, id: LogId) -> bool {
+        let cut = |op: &DiskOp| matches!(op, DiskOp::Truncate { after } if *after < id.index);
+        let here = id.index < self.log.prev.index || self.log.term_at(id.index) == Some(id.term);
+        here && !self.queue.iter().any(cut)
+    }
+
+    /// Power is lost: queue and reports are gone.
+    pub fn crash(&mut self) {
+        self.queue.clear();
+        self.done.clear();
+    }
+}
