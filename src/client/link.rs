@@ -247,10 +247,10 @@ impl Cluster {
         avoid: Option<u64>,
     ) -> Result<Arc<TopicInfo>, ClientError> {
         let _one_at_a_time = self.asking.lock().await;
-        if let Some((topic, at)) = lock(&self.known).topics.get(name) {
-            if at.elapsed() < METADATA_FRESH {
-                return Ok(Arc::clone(topic));
-            }
+        if let Some((topic, at)) = lock(&self.known).topics.get(name)
+            && at.elapsed() < METADATA_FRESH
+        {
+            return Ok(Arc::clone(topic));
         }
         self.ask_all(Some(vec![name.to_owned()]), avoid)
             .await
@@ -279,14 +279,11 @@ impl Cluster {
     pub(super) async fn wait_for_leaders(&self, name: &str, deadline: Instant) {
         let mut backoff = Backoff::new();
         while Instant::now() < deadline {
-            if let Ok(topic) = self.refresh(name, None).await {
-                if topic
-                    .partitions
-                    .iter()
-                    .all(|partition| partition.leader.is_some())
-                {
-                    return;
-                }
+            let topic = self.refresh(name, None).await;
+            let is_led =
+                |topic: Arc<TopicInfo>| topic.partitions.iter().all(|p| p.leader.is_some());
+            if topic.is_ok_and(is_led) {
+                return;
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -319,7 +316,11 @@ impl Cluster {
         lock(&self.known).leaders.get(&group).copied()
     }
 
+    /// Takes in where a node listens; an address that a node did not know is empty.
     fn learn_node(&self, id: u64, address: &str) {
+        if address.is_empty() {
+            return;
+        }
         lock(&self.nodes)
             .entry(id)
             .or_insert_with(|| Node::new(id, address.to_owned()));

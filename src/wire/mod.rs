@@ -45,3 +45,6 @@ pub const REPLY_HEAD_BYTES_MAX: usize = 8 << 20;
 
 /// Longest string in any message, in bytes: an address, a reason, a name about to be refused with a reason.
 pub const TEXT_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests;

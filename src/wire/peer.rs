@@ -180,7 +180,7 @@ fn check(head: &ArchivedHead, body_len: usize, caps: &PeerCaps) -> Result<(), Wi
         match &envelope.content {
             ArchivedContentMirror::Append(append) => append.check(caps)?,
             ArchivedContentMirror::Forwarded { ack, .. } => {
-                at_most("result", ack.result.len(), caps.result_bytes_max)?
+                at_most("result", ack.result.len(), caps.result_bytes_max)?;
             }
             ArchivedContentMirror::ForwardFailed { error, .. } => check_error(error)?,
             _ => {}
@@ -197,5 +197,4 @@ fn check(head: &ArchivedHead, body_len: usize, caps: &PeerCaps) -> Result<(), Wi
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
 mod tests;

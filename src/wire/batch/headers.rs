@@ -5,6 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 
+/// Name and value.
+type Header<'a> = (&'a str, &'a [u8]);
+
 /// Bytes before each name.
 pub(super) const PREFIX_LEN: usize = 6;
 
@@ -24,7 +27,8 @@ pub(super) fn check(mut bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn split(bytes: &[u8]) -> Option<((&str, &[u8]), &[u8])> {
+/// The first header, and what is behind it.
+fn split(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let (prefix, rest) = bytes.split_first_chunk::<PREFIX_LEN>()?;
     let name_len = u16::from_le_bytes([prefix[0], prefix[1]]) as usize;
     let value_len = u32::from_le_bytes([prefix[2], prefix[3], prefix[4], prefix[5]]) as usize;
@@ -41,7 +45,7 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a str, &'a [u8]);
+    type Item = Header<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (header, rest) = split(self.rest)?;

@@ -184,4 +184,6 @@ fn check_bounds(
 }
 
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;

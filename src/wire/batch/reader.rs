@@ -51,6 +51,13 @@ impl BatchReader {
                 expected: header.group,
             });
         }
+        if header
+            .base_offset
+            .checked_add(u64::from(header.record_count))
+            .is_none()
+        {
+            return Err(BatchError::Malformed);
+        }
         let records =
             codec.decompress(payload.slice(BATCH_HEAD_LEN..), head.records_len as usize)?;
         let blob_len = records::check(&records, header, &head)?;
