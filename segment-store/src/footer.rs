@@ -152,3 +152,6 @@ pub(crate) fn read(
     };
     Ok(Some((contents, SparseIndex::of(&entries))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
         .expect("layouts are read from slices of their full length");
     u64::from_le_bytes(*word)
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,3 +208,6 @@ pub(crate) fn check_payload_crc(bytes: &[u8], header: &FrameHeader) -> Result<()
         Err(FrameError::PayloadCrc)
     }
 }
+
+#[cfg(test)]
+mod tests;

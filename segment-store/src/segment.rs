@@ -225,3 +225,6 @@ impl FileName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
