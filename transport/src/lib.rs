@@ -10,6 +10,7 @@
 
 mod accept;
 mod assemble;
+mod congestion;
 pub mod connection;
 pub mod credentials;
 pub mod endpoint;

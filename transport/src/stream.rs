@@ -232,14 +232,14 @@ impl RecvHalf {
         // A step may need no bytes at all: a head that is there already, a body of none.
         let mut none = Bytes::new();
         loop {
+            let starved = self.next == self.filled;
             let chunk = match self.chunks[..self.filled].get_mut(self.next) {
                 Some(chunk) => chunk,
                 None if self.assembler.has_head() => &mut none,
                 None => return Ok(None),
             };
-            let starved = chunk.is_empty();
             let outcome = step(&mut self.assembler, chunk);
-            if self.next < self.filled && chunk.is_empty() {
+            if !starved && chunk.is_empty() {
                 // Not only counted off, but let go: it is a slice of a whole datagram.
                 *chunk = Bytes::new();
                 self.next += 1;
