@@ -179,15 +179,15 @@ impl Iterator for Dump {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(mut current) = self.current.take() {
-                if current.position < current.end_position {
-                    let next = current.next_frame();
-                    match next {
-                        Ok(_) => self.current = Some(current),
-                        Err(_) => self.segments.clear(),
-                    }
-                    return Some(next);
+            if let Some(mut current) = self.current.take()
+                && current.position < current.end_position
+            {
+                let next = current.next_frame();
+                match next {
+                    Ok(_) => self.current = Some(current),
+                    Err(_) => self.segments.clear(),
                 }
+                return Some(next);
             }
             let segment = self.segments.pop()?;
             self.current = Some(Current {

@@ -1,5 +1,7 @@
 //! The log on the machine's own disk: what goes in comes out, by index, offset and time, across segments and openings.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;
