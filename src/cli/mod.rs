@@ -9,6 +9,7 @@ mod cluster;
 mod consume;
 mod dev;
 mod init;
+mod log;
 mod output;
 mod produce;
 mod serve;
@@ -64,6 +65,8 @@ enum Command {
     Cluster(cluster::Cluster),
     /// Measure throughput and latency of the cluster
     Bench(bench::Bench),
+    /// Look at a log on disk, offline
+    Log(log::Log),
 }
 
 /// Runs the command that the process was started with.
@@ -79,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Consume(command) => command.run(shared),
         Command::Cluster(command) => command.run(shared),
         Command::Bench(command) => command.run(shared),
+        Command::Log(command) => command.run(shared.output),
     };
     match done {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,

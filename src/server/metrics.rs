@@ -100,7 +100,6 @@ impl Metrics {
     }
 
     /// Changes of leader seen by this node's replicas.
-    #[must_use]
     pub fn leader_changes(&self) -> Counter {
         self.counter("plimsoll_leader_changes_total", Vec::new())
     }
