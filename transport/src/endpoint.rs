@@ -1,6 +1,6 @@
 //! A UDP socket that speaks QUIC: dials whom it must, lets in whom it should.
 //!
-//! Owns the socket, the settings of both sides, and the dialing half of the handshake; [`crate::accept`] owns the other half. Knows nothing of
+//! Owns the socket, the settings of both sides, and the dialing half of the handshake; `accept.rs` owns the other half. Knows nothing of
 //! streams and messages. On every walk, at its very start.
 //!
 //! A handshake has one step more than TLS: the accepting side sends a *welcome*, one byte on a stream of its own, once it has judged the identity.

@@ -295,27 +295,54 @@ async fn one_who_falls_silent_during_the_handshake_is_given_up() {
         ..patient()
     };
     let server = Endpoint::server(&node(&authority, 1), ANYWHERE, &options).unwrap();
+    // Between the two stands a relay that lets the first datagram through and no other, in either direction.
+    let relay = tokio::net::UdpSocket::bind(ANYWHERE).await.unwrap();
+    let address = relay.local_addr().unwrap();
     let dialing = Endpoint::client(&node(&authority, 2), &patient()).unwrap();
-    let knocking = dialing.connect(server.local_addr(), 1, Alpn::Peer);
-    let mut knocking = Box::pin(knocking);
-    let incoming = within(async {
+    let knocking = tokio::spawn(async move { dialing.connect(address, 1, Alpn::Peer).await });
+    let mut first = vec![0; 65_536];
+    let (len, _) = within(relay.recv_from(&mut first)).await.unwrap();
+    relay
+        .send_to(&first[..len], server.local_addr())
+        .await
+        .unwrap();
+    let incoming = within(server.accept()).await.unwrap();
+    let refused = within(incoming.identify()).await.unwrap_err();
+    assert_eq!(refused, RefusedError::TimedOut);
+    knocking.abort();
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_turned_away_until_one_ends() {
+    let authority = Authority::create("blue").unwrap();
+    let options = TransportOptions {
+        connections_max: 1,
+        ..patient()
+    };
+    let server = Endpoint::server(&node(&authority, 1), ANYWHERE, &options).unwrap();
+    let (first, first_in) = knock(&server, &node(&authority, 2), Alpn::Peer).await;
+    let (first, first_in) = (first.unwrap(), first_in.unwrap());
+    let dialing = Endpoint::client(&node(&authority, 3), &patient()).unwrap();
+    let second = within(async {
         tokio::select! {
-            incoming = server.accept() => incoming.unwrap(),
-            _ = &mut knocking => panic!("nobody has answered"),
+            second = dialing.connect(server.local_addr(), 1, Alpn::Peer) => second,
+            _ = server.accept() => panic!("the second was admitted"),
         }
     })
     .await;
-    // Its endpoint still acknowledges, but its welcome credit is used up by nobody: the connection is dropped before TLS ends.
-    drop(knocking);
-    drop(dialing);
-    let refused = within(incoming.identify()).await.unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            RefusedError::TimedOut | RefusedError::Handshake { .. }
-        ),
-        "{refused:?}"
-    );
+    let complaint = second.unwrap_err().to_string();
+    assert!(complaint.contains("turned away"), "{complaint}");
+    first.close(close::STOPPING, "done");
+    within(first_in.closed()).await;
+    // The place is free once QUIC has forgotten the connection, a few round trips after its end.
+    within(async {
+        while server.open_connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (again, again_in) = knock(&server, &node(&authority, 4), Alpn::Peer).await;
+    assert!(again.is_ok() && again_in.is_ok());
 }
 
 #[tokio::test]

@@ -72,8 +72,8 @@ impl Default for TransportOptions {
 }
 
 /// The largest datagram that a batched send (GSO) can carry whole: one send takes at most 64 KiB, and quinn puts ten datagrams into it. A
-/// larger one makes the send fail, unseen, until the link falls to the smallest datagrams.
-const MTU_MAX_WITH_GSO: u16 = 6_550;
+/// larger one than about 6,550 bytes makes the send fail, unseen, until the link falls to the smallest datagrams.
+const MTU_MAX_WITH_GSO: u16 = 6_500;
 /// The smallest datagram size QUIC allows as a limit (RFC 9000, 14).
 const MTU_MIN: u16 = 1_200;
 /// Largest UDP payload over IPv4 is 65,507; some room is left for options.
