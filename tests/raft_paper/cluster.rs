@@ -16,49 +16,49 @@ use crate::disk::{Disk, DiskOp, Done, Entry, Log, Payload};
 use crate::history::History;
 
 /// Size of every entry, in bytes, as far as windows are concerned.
-pub const ENTRY_BYTES: u64 = 100;
+pub(crate) const ENTRY_BYTES: u64 = 100;
 
 /// A message under way, with the entries of an `Append`.
 #[derive(Clone, Debug)]
-pub struct Packet {
-    pub from: NodeId,
-    pub to: NodeId,
-    pub message: Message,
-    pub entries: Vec<Entry>,
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// One node: its core while it runs, its log as written, its disk.
 #[derive(Debug)]
-pub struct Node {
-    pub config: Config,
+pub(crate) struct Node {
+    pub(crate) config: Config,
     core: Option<Raft>,
     /// The log as the core knows it, durable or not.
-    pub log: Log,
-    pub disk: Disk,
+    pub(crate) log: Log,
+    pub(crate) disk: Disk,
 }
 
 #[derive(Debug)]
-pub struct Cluster {
-    pub now: Millis,
-    pub nodes: BTreeMap<NodeId, Node>,
-    pub network: Vec<Packet>,
+pub(crate) struct Cluster {
+    pub(crate) now: Millis,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) network: Vec<Packet>,
     /// Links that lose everything, as (from, to).
-    pub cut: BTreeSet<(NodeId, NodeId)>,
-    pub history: History,
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) history: History,
     next_payload: u64,
     next_read: u64,
 }
 
 impl Cluster {
     /// A fresh group of voters 1 to `voters`.
-    pub fn new(voters: u64) -> Cluster {
+    pub(crate) fn new(voters: u64) -> Cluster {
         let membership = Membership::of_voters(1..=voters);
         Cluster::with_logs(&membership, (1..=voters).map(|node| (node, &[][..])), 0)
     }
 
     /// A group whose nodes start with logs of the given terms. Entries of equal index and term are equal; entry 1 is the
     /// membership. Each node's ballot has the term `term`, or that of its last entry if that is higher, and no vote.
-    pub fn with_logs<'a>(
+    pub(crate) fn with_logs<'a>(
         membership: &Membership,
         logs: impl IntoIterator<Item = (NodeId, &'a [Term])>,
         term: Term,
@@ -100,7 +100,7 @@ impl Cluster {
     }
 
     /// Starts a node from its disk.
-    pub fn start(&mut self, node: NodeId) {
+    pub(crate) fn start(&mut self, node: NodeId) {
         let host = self.nodes.get_mut(&node).expect("a node of the cluster");
         assert!(host.core.is_none(), "node {node} runs already");
         host.config.seed = host.config.seed.wrapping_mul(31).wrapping_add(7);
@@ -111,31 +111,31 @@ impl Cluster {
     }
 
     /// Kills a node: what its disk had not done is lost.
-    pub fn crash(&mut self, node: NodeId) {
+    pub(crate) fn crash(&mut self, node: NodeId) {
         let host = self.nodes.get_mut(&node).expect("a node of the cluster");
         host.core = None;
         host.disk.crash();
         self.history.forget_reads(node);
     }
 
-    pub fn is_up(&self, node: NodeId) -> bool {
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
         self.nodes[&node].core.is_some()
     }
 
-    pub fn core(&self, node: NodeId) -> &Raft {
+    pub(crate) fn core(&self, node: NodeId) -> &Raft {
         self.nodes[&node].core.as_ref().expect("the node is up")
     }
 
-    pub fn terms(&self, node: NodeId) -> Vec<Term> {
+    pub(crate) fn terms(&self, node: NodeId) -> Vec<Term> {
         self.nodes[&node].log.terms()
     }
 
-    pub fn ids(&self) -> Vec<NodeId> {
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.nodes.keys().copied().collect()
     }
 
     /// The leader of the highest term that has one.
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         let leaders = self
             .nodes
             .iter()
@@ -149,7 +149,7 @@ impl Cluster {
     // ---- inputs ----
 
     /// Gives one input to a core, checks what it did, and carries out the effects. `entries` came with the input.
-    pub fn act<T>(
+    pub(crate) fn act<T>(
         &mut self,
         node: NodeId,
         entries: &[(Index, Entry)],
@@ -271,7 +271,7 @@ impl Cluster {
     }
 
     /// Proposes `count` entries at `node`. Returns whether it took them.
-    pub fn propose(&mut self, node: NodeId, count: u64) -> bool {
+    pub(crate) fn propose(&mut self, node: NodeId, count: u64) -> bool {
         let Ok(first) = self.act(node, &[], |core| core.propose(count)) else {
             return false;
         };
@@ -290,7 +290,7 @@ impl Cluster {
     }
 
     /// Starts a linearizable read and returns its token; `history` judges and keeps the answer.
-    pub fn read(&mut self, node: NodeId) -> u64 {
+    pub(crate) fn read(&mut self, node: NodeId) -> u64 {
         let (now, token) = (self.now, self.next_read);
         self.next_read += 1;
         self.history.read_begins(node, token);
@@ -298,13 +298,13 @@ impl Cluster {
         token
     }
 
-    pub fn tick(&mut self, node: NodeId) {
+    pub(crate) fn tick(&mut self, node: NodeId) {
         let now = self.now;
         self.act(node, &[], |core| core.tick(now));
     }
 
     /// Lets the core of `node` send all that its windows allow.
-    pub fn pump(&mut self, node: NodeId) {
+    pub(crate) fn pump(&mut self, node: NodeId) {
         for peer in self.ids() {
             while let Some(AppendPlan {
                 first,
@@ -320,7 +320,7 @@ impl Cluster {
     }
 
     /// Sends the entries from the plan for `peer` up to `last` as one append.
-    pub fn send_append(&mut self, node: NodeId, peer: NodeId, last: Index) {
+    pub(crate) fn send_append(&mut self, node: NodeId, peer: NodeId, last: Index) {
         let now = self.now;
         let plan = self
             .core(node)
@@ -338,7 +338,7 @@ impl Cluster {
     }
 
     /// Delivers a packet, unless its link is cut or its receiver down.
-    pub fn deliver(&mut self, packet: Packet) {
+    pub(crate) fn deliver(&mut self, packet: Packet) {
         let Packet {
             from,
             to,
@@ -346,7 +346,7 @@ impl Cluster {
             entries,
         } = packet;
         if self.cut.contains(&(from, to))
-            || !self.nodes.get(&to).is_some_and(|host| host.core.is_some())
+            || self.nodes.get(&to).is_none_or(|host| host.core.is_none())
         {
             return;
         }
@@ -361,7 +361,7 @@ impl Cluster {
     }
 
     /// Hands the next report of the disk to the core. Returns whether there was one.
-    pub fn report(&mut self, node: NodeId) -> bool {
+    pub(crate) fn report(&mut self, node: NodeId) -> bool {
         let now = self.now;
         let Some(done) = self
             .nodes
@@ -375,14 +375,14 @@ impl Cluster {
         match done {
             Done::Ballot(ballot) => self.act(node, &[], |core| core.ballot_durable(ballot)),
             Done::Write { id, truncations } => {
-                self.act(node, &[], |core| core.durable(now, id, truncations))
+                self.act(node, &[], |core| core.durable(now, id, truncations));
             }
         }
         true
     }
 
     /// Removes the log of `node` up to and including `index`, which it has committed.
-    pub fn trim(&mut self, node: NodeId, index: Index) {
+    pub(crate) fn trim(&mut self, node: NodeId, index: Index) {
         let host = self.nodes.get_mut(&node).expect("a node of the cluster");
         let prev = LogId {
             term: host.log.term_at(index).expect("a kept entry"),
@@ -396,18 +396,24 @@ impl Cluster {
     // ---- whole movements ----
 
     /// Works off all disks that are not stalled, without any message.
-    pub fn work_disks(&mut self) {
+    pub(crate) fn work_disks(&mut self) {
         for node in self.ids() {
             let host = self.nodes.get_mut(&node).expect("a node of the cluster");
-            if !host.disk.stalled && host.core.is_some() {
-                while host.disk.work() {}
-                while self.report(node) {}
+            if host.disk.stalled || host.core.is_none() {
+                continue;
             }
+            // A report may give the disk more to do.
+            while self
+                .nodes
+                .get_mut(&node)
+                .is_some_and(|host| host.disk.work())
+                || self.report(node)
+            {}
         }
     }
 
     /// Delivers everything and works off all disks, again and again, until nothing moves. Time stands still.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             self.work_disks();
             for node in self
@@ -430,7 +436,7 @@ impl Cluster {
     }
 
     /// Lets `ms` pass, with everything delivered at once.
-    pub fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         let end = self.now + ms;
         self.settle();
         loop {
@@ -455,20 +461,20 @@ impl Cluster {
     }
 
     /// Lets `node` campaign while nobody else's time passes, and settles.
-    pub fn campaign(&mut self, node: NodeId) {
+    pub(crate) fn campaign(&mut self, node: NodeId) {
         self.now += self.nodes[&node].config.election_timeout_max_ms + 1;
         self.tick(node);
         self.settle();
     }
 
     /// Makes `node` the leader.
-    pub fn elect(&mut self, node: NodeId) {
+    pub(crate) fn elect(&mut self, node: NodeId) {
         self.campaign(node);
         assert_eq!(self.core(node).role(), Role::Leader, "node {node} wins");
     }
 
     /// Cuts `node` off, both ways.
-    pub fn isolate(&mut self, node: NodeId) {
+    pub(crate) fn isolate(&mut self, node: NodeId) {
         for other in self.ids() {
             self.cut.insert((node, other));
             self.cut.insert((other, node));
@@ -476,7 +482,7 @@ impl Cluster {
     }
 
     /// All links work again.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cut.clear();
     }
 }

@@ -9,29 +9,29 @@ use plimsoll::raft::{Ballot, Index, LogId, Membership, Restored, Run, Term};
 
 /// What an entry contains. The core never sees it; the checks compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     Noop,
     Membership(Membership),
     Data(u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub term: Term,
-    pub payload: Payload,
+pub(crate) struct Entry {
+    pub(crate) term: Term,
+    pub(crate) payload: Payload,
 }
 
 /// A log with its payloads.
 #[derive(Clone, Debug)]
-pub struct Log {
-    pub prev: LogId,
+pub(crate) struct Log {
+    pub(crate) prev: LogId,
     /// The membership in force at `prev`.
     base: (Index, Membership),
     entries: Vec<Entry>,
 }
 
 impl Log {
-    pub fn new(created_with: Membership) -> Log {
+    pub(crate) fn new(created_with: Membership) -> Log {
         Log {
             prev: LogId::ZERO,
             base: (0, created_with),
@@ -39,22 +39,22 @@ impl Log {
         }
     }
 
-    pub fn last_index(&self) -> Index {
+    pub(crate) fn last_index(&self) -> Index {
         self.prev.index + self.entries.len() as u64
     }
 
-    pub fn get(&self, index: Index) -> Option<&Entry> {
+    pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
         let position = index.checked_sub(self.prev.index + 1)?;
         self.entries.get(position as usize)
     }
 
-    pub fn slice(&self, first: Index, last: Index) -> Vec<Entry> {
+    pub(crate) fn slice(&self, first: Index, last: Index) -> Vec<Entry> {
         (first..=last)
             .map(|index| self.get(index).expect("a kept entry").clone())
             .collect()
     }
 
-    pub fn term_at(&self, index: Index) -> Option<Term> {
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.prev.index {
             Some(self.prev.term)
         } else {
@@ -62,20 +62,20 @@ impl Log {
         }
     }
 
-    pub fn terms(&self) -> Vec<Term> {
+    pub(crate) fn terms(&self) -> Vec<Term> {
         self.entries.iter().map(|entry| entry.term).collect()
     }
 
-    pub fn append(&mut self, first: Index, entries: &[Entry]) {
+    pub(crate) fn append(&mut self, first: Index, entries: &[Entry]) {
         assert_eq!(first, self.last_index() + 1, "a log has no gaps");
         self.entries.extend_from_slice(entries);
     }
 
-    pub fn truncate_after(&mut self, index: Index) {
+    pub(crate) fn truncate_after(&mut self, index: Index) {
         self.entries.truncate((index - self.prev.index) as usize);
     }
 
-    pub fn trim_to(&mut self, prev: LogId) {
+    pub(crate) fn trim_to(&mut self, prev: LogId) {
         assert_eq!(
             self.term_at(prev.index),
             Some(prev.term),
@@ -104,7 +104,7 @@ impl Log {
     }
 
     /// What a replica that starts with this log is told.
-    pub fn restored(&self, ballot: Ballot) -> Restored {
+    pub(crate) fn restored(&self, ballot: Ballot) -> Restored {
         let mut runs: Vec<Run> = Vec::new();
         for (position, entry) in self.entries.iter().enumerate() {
             if runs.last().is_none_or(|run| run.term != entry.term) {
@@ -127,7 +127,7 @@ impl Log {
 
 /// One operation of the disk, and what the core is told when it is done.
 #[derive(Clone, Debug)]
-pub enum DiskOp {
+pub(crate) enum DiskOp {
     Ballot(Ballot),
     Truncate {
         after: Index,
@@ -140,23 +140,23 @@ pub enum DiskOp {
 }
 
 #[derive(Clone, Debug)]
-pub enum Done {
+pub(crate) enum Done {
     Ballot(Ballot),
     Write { id: LogId, truncations: u64 },
 }
 
 #[derive(Debug)]
-pub struct Disk {
-    pub ballot: Ballot,
-    pub log: Log,
+pub(crate) struct Disk {
+    pub(crate) ballot: Ballot,
+    pub(crate) log: Log,
     queue: VecDeque<DiskOp>,
     done: VecDeque<Done>,
     /// A stalled disk does nothing until a test lets it.
-    pub stalled: bool,
+    pub(crate) stalled: bool,
 }
 
 impl Disk {
-    pub fn new(ballot: Ballot, log: Log) -> Disk {
+    pub(crate) fn new(ballot: Ballot, log: Log) -> Disk {
         Disk {
             ballot,
             log,
@@ -166,12 +166,12 @@ impl Disk {
         }
     }
 
-    pub fn submit(&mut self, op: DiskOp) {
+    pub(crate) fn submit(&mut self, op: DiskOp) {
         self.queue.push_back(op);
     }
 
     /// Makes the next operation durable. Returns whether there was one.
-    pub fn work(&mut self) -> bool {
+    pub(crate) fn work(&mut self) -> bool {
         let Some(op) = self.queue.pop_front() else {
             return false;
         };
@@ -199,19 +199,19 @@ impl Disk {
     }
 
     /// The next report for the core.
-    pub fn report(&mut self) -> Option<Done> {
+    pub(crate) fn report(&mut self) -> Option<Done> {
         self.done.pop_front()
     }
 
     /// Whether the entry is durable, and will stay so when the queue is worked off.
-    pub fn keeps(&self, id: LogId) -> bool {
+    pub(crate) fn keeps(&self, id: LogId) -> bool {
         let cut = |op: &DiskOp| matches!(op, DiskOp::Truncate { after } if *after < id.index);
         let here = id.index < self.log.prev.index || self.log.term_at(id.index) == Some(id.term);
         here && !self.queue.iter().any(cut)
     }
 
     /// Power is lost: queue and reports are gone.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.queue.clear();
         self.done.clear();
     }

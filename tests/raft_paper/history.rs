@@ -14,7 +14,7 @@ struct OpenRead {
 }
 
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// Who led which term.
     leaders: BTreeMap<Term, NodeId>,
     /// Every entry that any node has called committed.
@@ -23,19 +23,19 @@ pub struct History {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     open_reads: BTreeMap<u64, OpenRead>,
     /// Index that each finished read was answered with; `None` if it failed.
-    pub reads: BTreeMap<u64, Option<Index>>,
+    pub(crate) reads: BTreeMap<u64, Option<Index>>,
 }
 
 impl History {
     /// Last index that any node has called committed.
-    pub fn committed_index(&self) -> Index {
+    pub(crate) fn committed_index(&self) -> Index {
         self.committed
             .last_key_value()
             .map_or(0, |(&index, _)| index)
     }
 
     /// P1, and P3: who leads a term leads it alone, and has everything that was ever committed.
-    pub fn check_leader(&mut self, node: NodeId, term: Term, log: &Log) {
+    pub(crate) fn check_leader(&mut self, node: NodeId, term: Term, log: &Log) {
         let leader = *self.leaders.entry(term).or_insert(node);
         assert_eq!(leader, node, "term {term} has two leaders (P1)");
         for (&index, entry) in self.committed.range(log.prev.index + 1..) {
@@ -48,7 +48,7 @@ impl History {
     }
 
     /// P2, P5: what is committed is the same everywhere, for ever.
-    pub fn check_commit(&mut self, node: NodeId, index: Index, log: &Log) {
+    pub(crate) fn check_commit(&mut self, node: NodeId, index: Index, log: &Log) {
         for index in log.prev.index + 1..=index {
             let entry = log.get(index).expect("a node commits what it has");
             let known = self.committed.entry(index).or_insert_with(|| entry.clone());
@@ -60,7 +60,7 @@ impl History {
     }
 
     /// P1, P6: what a message asserts is on the disk of its sender when it leaves.
-    pub fn check_send(&mut self, from: NodeId, to: NodeId, message: &Message, disk: &Disk) {
+    pub(crate) fn check_send(&mut self, from: NodeId, to: NodeId, message: &Message, disk: &Disk) {
         let asks_only = matches!(
             message,
             Message::PreVote { .. } | Message::PreVoteReply { .. }
@@ -101,13 +101,13 @@ impl History {
         );
     }
 
-    pub fn read_begins(&mut self, node: NodeId, token: u64) {
+    pub(crate) fn read_begins(&mut self, node: NodeId, token: u64) {
         let committed = self.committed_index();
         self.open_reads.insert(token, OpenRead { node, committed });
     }
 
     /// A read sees at least what was committed anywhere when it began.
-    pub fn check_read(&mut self, token: u64, index: Index) {
+    pub(crate) fn check_read(&mut self, token: u64, index: Index) {
         let read = self
             .open_reads
             .remove(&token)
@@ -121,7 +121,7 @@ impl History {
         self.reads.insert(token, Some(index));
     }
 
-    pub fn read_failed(&mut self, token: u64) {
+    pub(crate) fn read_failed(&mut self, token: u64) {
         self.open_reads
             .remove(&token)
             .expect("a read is answered once");
@@ -129,7 +129,7 @@ impl History {
     }
 
     /// `node` crashed: nobody waits for its reads any more.
-    pub fn forget_reads(&mut self, node: NodeId) {
+    pub(crate) fn forget_reads(&mut self, node: NodeId) {
         self.open_reads.retain(|_, read| read.node != node);
     }
 }

@@ -3,11 +3,20 @@
 //!
 //! `cluster` plays network, disks and shells; `history` judges every step; `solo` asks one core one thing.
 
-#[allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
 mod cluster;
-#[allow(dead_code)]
+mod commitment;
 mod disk;
+mod elections;
+mod figures;
 mod history;
+mod membership;
+mod pacing;
+mod prevotes;
 mod random;
-#[allow(dead_code)]
+mod reads;
+mod replication;
 mod solo;
+mod timing;
+mod transfer;

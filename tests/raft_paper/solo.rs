@@ -7,12 +7,12 @@ use plimsoll::raft::{
 };
 
 /// Shorthand for a log identity, in the paper's order.
-pub fn id(term: Term, index: Index) -> LogId {
+pub(crate) fn id(term: Term, index: Index) -> LogId {
     LogId { term, index }
 }
 
 /// The runs of entries with `terms`, the first at `first`.
-pub fn runs(first: Index, terms: &[Term]) -> Vec<Run> {
+pub(crate) fn runs(first: Index, terms: &[Term]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (index, &term) in (first..).zip(terms) {
         if runs.last().is_none_or(|run| run.term != term) {
@@ -23,7 +23,7 @@ pub fn runs(first: Index, terms: &[Term]) -> Vec<Run> {
 }
 
 /// An append of entries with `terms` after `prev`.
-pub fn append(term: Term, prev: LogId, terms: &[Term], commit: Index) -> Message {
+pub(crate) fn append(term: Term, prev: LogId, terms: &[Term], commit: Index) -> Message {
     let last_index = prev.index + terms.len() as Index;
     Message::Append(Append {
         term,
@@ -37,16 +37,16 @@ pub fn append(term: Term, prev: LogId, terms: &[Term], commit: Index) -> Message
 
 /// A core whose ballot is saved at once, and whose log is fsynced when the test says so.
 #[derive(Debug)]
-pub struct Solo {
-    pub core: Raft,
-    pub now: Millis,
+pub(crate) struct Solo {
+    pub(crate) core: Raft,
+    pub(crate) now: Millis,
     /// Effects not looked at yet, ballots left out.
-    pub effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
 }
 
 impl Solo {
     /// Node 1 of voters 1 to `voters`, in term `term`, with a durable log of `terms`.
-    pub fn new(voters: u64, terms: &[Term], term: Term) -> Solo {
+    pub(crate) fn new(voters: u64, terms: &[Term], term: Term) -> Solo {
         let mut restored = Restored::empty(Membership::of_voters(1..=voters));
         restored.ballot.term = term;
         restored.runs = runs(1, terms);
@@ -54,7 +54,7 @@ impl Solo {
         Solo::restored(restored)
     }
 
-    pub fn restored(restored: Restored) -> Solo {
+    pub(crate) fn restored(restored: Restored) -> Solo {
         let now = 1_000;
         Solo {
             core: Raft::new(Config::new(1, 11), restored, now),
@@ -64,7 +64,7 @@ impl Solo {
     }
 
     /// Gives one input, checks the invariants, saves ballots, and collects the other effects.
-    pub fn act<T>(&mut self, input: impl FnOnce(&mut Raft, Millis) -> T) -> T {
+    pub(crate) fn act<T>(&mut self, input: impl FnOnce(&mut Raft, Millis) -> T) -> T {
         let before = View::of(&self.core);
         let result = input(&mut self.core, self.now);
         invariants::check(&before, &View::of(&self.core));
@@ -83,29 +83,29 @@ impl Solo {
         }
     }
 
-    pub fn step(&mut self, from: NodeId, message: Message) {
+    pub(crate) fn step(&mut self, from: NodeId, message: Message) {
         self.act(|core, now| core.step(now, from, message));
     }
 
     /// The disk has caught up with the log.
-    pub fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         let index = self.core.last_index();
         self.sync_to(index);
     }
 
-    pub fn sync_to(&mut self, index: Index) {
+    pub(crate) fn sync_to(&mut self, index: Index) {
         let id = id(self.core.term_at(index).unwrap(), index);
         self.act(|core, now| core.durable(now, id, core.truncations()));
     }
 
     /// `ms` pass.
-    pub fn wait(&mut self, ms: u64) {
+    pub(crate) fn wait(&mut self, ms: u64) {
         self.now += ms;
         self.act(|core, now| core.tick(now));
     }
 
     /// Times out, and becomes a candidate by the pre-votes of everybody else.
-    pub fn campaign(&mut self) {
+    pub(crate) fn campaign(&mut self) {
         self.wait(301);
         let term = self.core.term() + 1;
         for voter in self.others() {
@@ -121,7 +121,7 @@ impl Solo {
     }
 
     /// Wins an election.
-    pub fn lead(&mut self) {
+    pub(crate) fn lead(&mut self) {
         self.campaign();
         let term = self.core.term();
         for voter in self.others() {
@@ -136,7 +136,7 @@ impl Solo {
         assert_eq!(self.core.role(), Role::Leader);
     }
 
-    pub fn others(&self) -> Vec<NodeId> {
+    pub(crate) fn others(&self) -> Vec<NodeId> {
         self.core
             .membership()
             .1
@@ -147,7 +147,7 @@ impl Solo {
     }
 
     /// `peer` acknowledges our log up to `index`.
-    pub fn acknowledge(&mut self, peer: NodeId, index: Index) {
+    pub(crate) fn acknowledge(&mut self, peer: NodeId, index: Index) {
         let matched = id(self.core.term_at(index).unwrap(), index);
         let outcome = AppendOutcome::Accepted { matched, commit: 0 };
         let term = self.core.term();
@@ -155,12 +155,12 @@ impl Solo {
     }
 
     /// Takes the effects so far.
-    pub fn take(&mut self) -> Vec<Effect> {
+    pub(crate) fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
     /// Takes the effects so far, and returns the messages among them.
-    pub fn take_sent(&mut self) -> Vec<(NodeId, Message)> {
+    pub(crate) fn take_sent(&mut self) -> Vec<(NodeId, Message)> {
         let sent = self.take().into_iter().filter_map(|effect| match effect {
             Effect::Send { to, message } => Some((to, message)),
             _ => None,
