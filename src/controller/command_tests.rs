@@ -1,3 +1,5 @@
+//! Commands: their bytes are pinned, and bytes that no node wrote are refused.
+
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {

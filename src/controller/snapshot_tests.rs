@@ -1,3 +1,5 @@
+//! Snapshots of the controller: all of the state, pinned bytes, contradictions refused.
+
 use super::super::command::{Command, Outcome};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! The state of the controller: what each command changes, and what it refuses.
+
 use super::*;
 
 fn create(name: &str, partitions: u32, replicas: u32) -> Command {

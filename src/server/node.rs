@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::error::{NodeFailure, StartError};
 use super::http::AdminServer;
 use super::metrics::Metrics;
-use super::network::{self, Network};
+use super::network::{self, Network, Prepared};
 use super::probe::{self, NodeProbe};
 use super::shared::Shared;
 use crate::config::Config;
@@ -80,51 +80,9 @@ impl Node {
             prepared.admin_address(),
         );
         let (stop, stopped) = watch::channel(false);
-        let (started, start) = mpsc::channel();
         let ended = Arc::new(Ended::default());
-        let tell = TellAtEnd(Arc::clone(&ended));
-        let thread = std::thread::Builder::new()
-            .name("network".to_owned())
-            .spawn(move || {
-                let tell = tell;
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = started.send(Err(StartError::Thread(error)));
-                        return;
-                    }
-                };
-                let how = runtime.block_on(async {
-                    let network = match Network::start(prepared).await {
-                        Ok(network) => network,
-                        Err(error) => {
-                            let _ = started.send(Err(error));
-                            return Ok(());
-                        }
-                    };
-                    // Nobody waits for the start of a node that is dropped meanwhile; it stops at once.
-                    let _ = started.send(Ok(network.shared()));
-                    network.run(stopped).await
-                });
-                runtime.shutdown_timeout(Duration::from_secs(1));
-                tell.0.tell(how);
-            });
-        let thread = thread.map_err(StartError::Thread)?;
-        let shared = match start.recv() {
-            Ok(Ok(shared)) => shared,
-            Ok(Err(error)) => {
-                let _ = thread.join();
-                return Err(error);
-            }
-            Err(_) => {
-                return Err(StartError::Controller(
-                    "the network thread ended; see the log".to_owned(),
-                ));
-            }
-        };
+        let (thread, shared) =
+            start_network_thread(prepared, stopped, TellAtEnd(Arc::clone(&ended)))?;
         let probe = Arc::new(NodeProbe {
             shared: Arc::clone(&shared),
             fs,
@@ -206,6 +164,56 @@ impl Node {
             let _ = thread.join();
         }
         how
+    }
+}
+
+/// Starts the thread that runs the network, and waits until it listens or has failed.
+fn start_network_thread(
+    prepared: Prepared,
+    stopped: watch::Receiver<bool>,
+    tell: TellAtEnd,
+) -> Result<(JoinHandle<()>, Arc<Shared>), StartError> {
+    let (started, start) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("network".to_owned())
+        .spawn(move || {
+            // Moved in whole, so that it tells even if what follows panics.
+            let tell = tell;
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = started.send(Err(StartError::Thread(error)));
+                    return;
+                }
+            };
+            let how = runtime.block_on(async {
+                let network = match Network::start(prepared).await {
+                    Ok(network) => network,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                // Nobody waits for the start of a node that is dropped meanwhile; it stops at once.
+                let _ = started.send(Ok(network.shared()));
+                network.run(stopped).await
+            });
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            tell.0.tell(how);
+        })
+        .map_err(StartError::Thread)?;
+    match start.recv() {
+        Ok(Ok(shared)) => Ok((thread, shared)),
+        Ok(Err(error)) => {
+            let _ = thread.join();
+            Err(error)
+        }
+        Err(_) => Err(StartError::Controller(
+            "the network thread ended; see the log".to_owned(),
+        )),
     }
 }
 

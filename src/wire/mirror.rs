@@ -316,13 +316,11 @@ impl From<ContentMirror> for Content {
                 term,
                 matched,
                 commit,
-            } => Message::AppendReply {
-                term,
-                outcome: AppendOutcome::Accepted {
-                    matched: matched.into(),
-                    commit,
-                },
-            },
+            } => {
+                let matched = matched.into();
+                let outcome = AppendOutcome::Accepted { matched, commit };
+                Message::AppendReply { term, outcome }
+            }
             ContentMirror::AppendRejected {
                 term,
                 prev_index,
@@ -330,11 +328,7 @@ impl From<ContentMirror> for Content {
                 last_index,
             } => Message::AppendReply {
                 term,
-                outcome: AppendOutcome::Rejected {
-                    prev_index,
-                    hint: hint.into(),
-                    last_index,
-                },
+                outcome: rejected(prev_index, hint, last_index),
             },
             ContentMirror::Heartbeat {
                 term,
@@ -355,5 +349,13 @@ impl From<ContentMirror> for Content {
             ContentMirror::TimeoutNow { term } => Message::TimeoutNow { term },
         };
         Self::Raft(message)
+    }
+}
+
+fn rejected(prev_index: u64, hint: LogIdMirror, last_index: u64) -> AppendOutcome {
+    AppendOutcome::Rejected {
+        prev_index,
+        hint: hint.into(),
+        last_index,
     }
 }

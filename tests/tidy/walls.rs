@@ -128,7 +128,7 @@ pub(crate) const PURE_FILES: &[&str] = &[
 pub(crate) fn breaches(source: &Source, wall: &Wall) -> Vec<String> {
     let mut breaches = Vec::new();
     let mut tell = |at: usize, what: &str| {
-        breaches.push(format!("{}: {} names {what}", source.place(at), wall.room))
+        breaches.push(format!("{}: {} names {what}", source.place(at), wall.room));
     };
     for root in ["crate", "plimsoll"] {
         for (at, path) in paths(&source.shipped, root) {

@@ -1,3 +1,5 @@
+//! Lanes: how envelopes are merged, and what happens when a peer does not take them.
+
 use bytes::Bytes;
 
 use super::*;
