@@ -13,6 +13,8 @@ use std::task::Poll;
 use clap::Args;
 use plimsoll::client::{Batch, Client, ConsumeError, Consumer, Replica};
 
+use plimsoll::wire::PartitionInfo;
+
 use super::Shared;
 use super::output::{Failure, Format, Out};
 use place::Place;
@@ -57,6 +59,7 @@ impl Consume {
     }
 
     async fn consume(&self, client: &Client, format: Format) -> Result<(), Failure> {
+        self.check_replica(client).await?;
         let mut builder = client
             .consumer(&self.topic)
             .from(self.from.now())
@@ -84,6 +87,31 @@ impl Consume {
             Err(Failure::Reported)
         } else {
             Ok(())
+        }
+    }
+
+    /// A node that holds no replica would be waited for in vain.
+    async fn check_replica(&self, client: &Client) -> Result<(), Failure> {
+        let Replica::Node(node) = self.replica else {
+            return Ok(());
+        };
+        let topic = client.admin().describe_topic(&self.topic).await?;
+        let wanted = |partition: &&PartitionInfo| {
+            self.partition
+                .is_none_or(|wanted| wanted == partition.partition)
+        };
+        let lacking = |partition: &PartitionInfo| !partition.replicas.contains(&node);
+        match topic
+            .partitions
+            .iter()
+            .filter(wanted)
+            .find(|partition| lacking(partition))
+        {
+            None => Ok(()),
+            Some(partition) => Err(Failure::Message(format!(
+                "node {node} holds no replica of partition {}: its replicas are on the nodes {:?}",
+                partition.partition, partition.replicas
+            ))),
         }
     }
 

@@ -92,6 +92,17 @@ impl Produce {
         format: Format,
     ) -> Result<(), Failure> {
         let producer = client.producer(&self.topic).build().await?;
+        if let Some(partition) = self
+            .partition
+            .filter(|partition| *partition >= producer.partitions())
+        {
+            let partitions = producer.partitions();
+            return Err(ProduceError::UnknownPartition {
+                partition,
+                partitions,
+            }
+            .into());
+        }
         let mut lines = Lines::spawn(input)?;
         let (sent, acks) = mpsc::channel(UNPRINTED_MAX);
         let mut report = Report::new(format, size);

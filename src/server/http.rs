@@ -8,6 +8,7 @@ mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,18 +21,24 @@ use axum::routing::get;
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
-use super::metrics::sample::Sample;
+use super::metrics::sample::{PeerLag, Sample};
 
 /// Between two foldings of the histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the admin port asks of its node. Called on the admin thread; must not wait for the network or the disk.
+/// Longest wait for the lags of peers; a scrape of a node whose loop is stuck goes without them.
+const LAGS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the admin port asks of its node. Called on the admin thread; must not block.
 pub trait Probe: Send + Sync + 'static {
     /// What the node still lacks to serve, one sentence each: empty when it is ready.
     fn missing(&self) -> Vec<String>;
 
     /// Puts what the node is at this moment into the sample.
     fn sample(&self, sample: &Sample<'_>);
+
+    /// How far the peers of the groups led here are behind. The replicas' loop answers, so it may take a while, or for ever.
+    fn lags(&self) -> Pin<Box<dyn Future<Output = Vec<PeerLag>> + Send + '_>>;
 }
 
 /// The running admin port. Stops, and frees the port, when dropped.
@@ -143,7 +150,11 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
-    let text = shared.metrics.render(|sample| shared.probe.sample(sample));
+    let lags = tokio::time::timeout(LAGS_LIMIT, shared.probe.lags()).await;
+    let text = shared.metrics.render(|sample| {
+        shared.probe.sample(sample);
+        lags.iter().flatten().for_each(|lag| sample.peer_lag(lag));
+    });
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], text)
 }

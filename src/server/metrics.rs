@@ -99,11 +99,6 @@ impl Metrics {
         }
     }
 
-    /// Changes of leader seen by this node's replicas.
-    pub fn leader_changes(&self) -> Counter {
-        self.counter("plimsoll_leader_changes_total", Vec::new())
-    }
-
     /// Counts one request refused for `reason`, a word in snake_case. For the error path: looks the counter up each time.
     pub fn rejected(&self, reason: &'static str) {
         let label = vec![Label::from_static_parts("reason", reason)];

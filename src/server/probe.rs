@@ -1,17 +1,18 @@
 //! What the admin port asks of a running node: whether it is ready, and its figures at the moment.
 //!
-//! Called on the admin thread; reads what is published without a lock, and asks the loop for nothing. Must not know HTTP.
+//! Called on the admin thread; reads what is published without a lock; only for the lags of peers it asks the loop. Must not know HTTP.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use segment_store::fs::Fs;
 
 use super::http::Probe;
-use super::metrics::sample::{GroupLabels, GroupSample, LinkTotals, NodeSample, Sample};
+use super::metrics::sample::{GroupLabels, GroupSample, LinkTotals, NodeSample, PeerLag, Sample};
 use super::shared::Shared;
-use crate::controller::CONTROLLER_GROUP;
+use crate::controller::{CONTROLLER_GROUP, State};
 use crate::replica::Group;
 
 /// Name of the controller's group in labels; no topic can have it.
@@ -33,23 +34,10 @@ impl Probe for NodeProbe {
         let shared = &self.shared;
         let state = shared.view.state();
         for number in shared.replicas.groups() {
-            let Some(group) = shared.replicas.get(number) else {
-                continue;
-            };
-            let labels = match state.group(number) {
-                Some((topic, partition)) => GroupLabels {
-                    group: number,
-                    topic: &topic.name,
-                    partition,
-                },
-                None if number == CONTROLLER_GROUP => GroupLabels {
-                    group: number,
-                    topic: CONTROLLER,
-                    partition: 0,
-                },
-                None => continue,
-            };
-            sample.group(labels, &group_sample(&group));
+            let group = shared.replicas.get(number);
+            if let (Some(group), Some(labels)) = (group, labels(&state, number)) {
+                sample.group(labels, &group_sample(&group));
+            }
         }
         for (peer, connection) in shared.peers.connections() {
             let stats = connection.stats();
@@ -67,6 +55,47 @@ impl Probe for NodeProbe {
             disk_free_bytes: self.fs.free_bytes(&self.data_dir).unwrap_or(0),
         });
     }
+
+    fn lags(&self) -> Pin<Box<dyn Future<Output = Vec<PeerLag>> + Send + '_>> {
+        Box::pin(async {
+            let (replicas, state) = (&self.shared.replicas, self.shared.view.state());
+            let mut lags = Vec::new();
+            for number in replicas.groups() {
+                let led = replicas
+                    .get(number)
+                    .filter(|group| group.watermark().is_leader());
+                let (Some(group), Some(labels)) = (led, labels(&state, number)) else {
+                    continue;
+                };
+                let Some(status) = group.status().await else {
+                    continue;
+                };
+                lags.extend(status.peers.iter().map(|peer| PeerLag {
+                    group: number,
+                    topic: labels.topic.to_owned(),
+                    partition: labels.partition,
+                    peer: peer.node,
+                    entries: peer.lag_entries,
+                    bytes: peer.lag_bytes,
+                }));
+            }
+            lags
+        })
+    }
+}
+
+/// The labels of a group that the controller knows, or of the controller's own.
+fn labels(state: &State, group: u64) -> Option<GroupLabels<'_>> {
+    let (topic, partition) = match state.group(group) {
+        Some((topic, partition)) => (topic.name.as_str(), partition),
+        None if group == CONTROLLER_GROUP => (CONTROLLER, 0),
+        None => return None,
+    };
+    Some(GroupLabels {
+        group,
+        topic,
+        partition,
+    })
 }
 
 fn group_sample(group: &Group) -> GroupSample {
@@ -79,6 +108,7 @@ fn group_sample(group: &Group) -> GroupSample {
         last_index: reader.last_index(),
         high_watermark: watermark.high_watermark(),
         log_start: watermark.log_start(),
+        leader_changes: watermark.leader_changes(),
         segments: reader.segments() as u64,
         disk_bytes: reader.disk_bytes(),
     }

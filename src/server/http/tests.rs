@@ -21,6 +21,18 @@ impl Probe for Told {
             ..NodeSample::default()
         });
     }
+
+    fn lags(&self) -> Pin<Box<dyn Future<Output = Vec<PeerLag>> + Send + '_>> {
+        let lag = PeerLag {
+            group: 3,
+            topic: "logs".to_owned(),
+            partition: 1,
+            peer: 2,
+            entries: 7,
+            bytes: 4096,
+        };
+        Box::pin(async { vec![lag] })
+    }
 }
 
 fn start(missing: &[&str]) -> (AdminServer, Arc<Told>) {
@@ -70,6 +82,8 @@ fn metrics_are_sampled_at_the_scrape() {
     let (status, body) = get(&server, "/metrics");
     assert!(status.contains("200"), "{status}");
     assert!(body.contains("plimsoll_disk_free_bytes 12345"), "{body}");
+    let lag = "plimsoll_peer_lag_bytes{group=\"3\",topic=\"logs\",partition=\"1\",peer=\"2\"} 4096";
+    assert!(body.contains(lag), "{body}");
 }
 
 #[test]

@@ -43,10 +43,29 @@ pub struct GroupSample {
     pub high_watermark: u64,
     /// First offset kept.
     pub log_start: u64,
+    /// Changes of leader that the replica has seen since it was opened.
+    pub leader_changes: u64,
     /// Segment files.
     pub segments: u64,
     /// Bytes of those files.
     pub disk_bytes: u64,
+}
+
+/// How far the replica of a group on another node is behind the leader here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLag {
+    /// The group's number.
+    pub group: u64,
+    /// Its topic, as in [`GroupLabels`].
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// The other node.
+    pub peer: u64,
+    /// Entries it has yet to make durable.
+    pub entries: u64,
+    /// Bytes of those.
+    pub bytes: u64,
 }
 
 /// What the connection to one peer has counted since it was opened.
@@ -103,16 +122,26 @@ impl<'a> Sample<'a> {
         for (name, value) in figures {
             self.gauge(name, group_labels(of), value);
         }
+        let changes = key("plimsoll_leader_changes_total", group_labels(of), |kind| {
+            matches!(kind, Kind::Counter)
+        });
+        let counter = self.recorder.register_counter(&changes, &METADATA);
+        counter.absolute(group.leader_changes);
     }
 
-    /// How far the replica on `peer` is behind this leader's log.
-    pub fn peer_lag(&self, of: GroupLabels<'_>, peer: u64, lag_entries: u64, lag_bytes: u64) {
+    /// A peer of a group that this node leads.
+    pub fn peer_lag(&self, lag: &PeerLag) {
+        let of = GroupLabels {
+            group: lag.group,
+            topic: &lag.topic,
+            partition: lag.partition,
+        };
         for (name, value) in [
-            ("plimsoll_peer_lag_entries", lag_entries),
-            ("plimsoll_peer_lag_bytes", lag_bytes),
+            ("plimsoll_peer_lag_entries", lag.entries),
+            ("plimsoll_peer_lag_bytes", lag.bytes),
         ] {
             let mut labels = group_labels(of);
-            labels.push(Label::new("peer", peer.to_string()));
+            labels.push(Label::new("peer", lag.peer.to_string()));
             self.gauge(name, labels, value);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::sample::{GroupLabels, GroupSample, NodeSample};
+use super::sample::{GroupLabels, GroupSample, NodeSample, PeerLag};
 use super::table::Metric;
 use super::*;
 
@@ -77,7 +77,6 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
     meters.proposals_failed.increment(1);
     meters.disk_queue_bytes.set(4096.0);
     meters.disk_full.set(0.0);
-    metrics.leader_changes().increment(1);
     metrics.rejected("not_leader");
     metrics.connection_refused("foreign_cluster");
     let text = metrics.render(|sample| {
@@ -88,7 +87,14 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
                 ..GroupSample::default()
             },
         );
-        sample.peer_lag(GROUP, 2, 5, 4096);
+        sample.peer_lag(&PeerLag {
+            group: 7,
+            topic: "logs".to_owned(),
+            partition: 3,
+            peer: 2,
+            entries: 5,
+            bytes: 4096,
+        });
         sample.link(2, 0.000_07, LinkTotals::default());
         sample.node(&NodeSample::default());
     });
