@@ -81,7 +81,7 @@ impl Opener {
         let files = self.files(&dir, identity, &spec.voters)?;
         let (files, restart) = files;
         let mut machine = spec.state_machine;
-        if let (Some(machine), Some(state)) = (&mut machine, &restart.machine) {
+        if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
             machine
                 .restore(state)
                 .map_err(|what| OpenError::Inconsistent { group, what })?;

@@ -39,6 +39,13 @@ pub struct Restart {
     pub(crate) log_start: u64,
 }
 
+impl Restart {
+    /// What the state machine said of itself in the snapshot, if there is one.
+    pub fn machine_state(&self) -> Option<&[u8]> {
+        self.machine.as_deref()
+    }
+}
+
 /// What was found on the disk of one group.
 #[derive(Debug)]
 pub struct Found<'a> {
