@@ -1,3 +1,5 @@
+//! Deduplication: what a producer may rely on, and what a truncation takes back.
+
 use super::*;
 
 fn stamp(producer_id: u64, epoch: u32, first_sequence: u64, record_count: u32) -> Stamp {

@@ -26,7 +26,6 @@ const PAYLOAD_MAX: usize = 1 << 20;
 pub(crate) type Reply = Result<Answer, ApiError>;
 
 pub(crate) struct Node {
-    pub(crate) fs: SimFs,
     pub(crate) replica: Replica,
     pub(crate) reader: LogReader,
     worker: DiskWorker,
@@ -48,6 +47,8 @@ pub(crate) struct Cluster {
     network: VecDeque<(NodeId, NodeId, Envelope)>,
     /// Nodes whose messages are lost, both ways.
     isolated: BTreeSet<NodeId>,
+    /// Messages that are lost, whoever sends them.
+    pub(crate) lose: fn(&Content) -> bool,
     pub(crate) options: Options,
     next_token: u64,
     starts: u64,
@@ -95,6 +96,7 @@ impl Cluster {
             disks: BTreeMap::new(),
             network: VecDeque::new(),
             isolated: BTreeSet::new(),
+            lose: |_| false,
             options,
             next_token: 1,
             starts: 0,
@@ -123,7 +125,7 @@ impl Cluster {
         };
         let reader = files.log.reader();
         let fs = self.disks[&id].clone();
-        let mut worker = DiskWorker::new(Arc::new(fs.clone()), Meters::default());
+        let mut worker = DiskWorker::new(Arc::new(fs), Meters::default());
         let mut machine = self.options.machine.map(|make| make());
         if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
             machine.restore(state).unwrap();
@@ -142,7 +144,6 @@ impl Cluster {
             self.now,
         );
         let node = Node {
-            fs,
             replica,
             reader,
             worker,
@@ -311,7 +312,7 @@ impl Cluster {
             return false;
         };
         let lost = self.isolated.contains(&from) || self.isolated.contains(&to);
-        if lost || self.nodes[&to].is_none() {
+        if lost || (self.lose)(&envelope.content) || self.nodes[&to].is_none() {
             return true;
         }
         let input = Input::Peer {

@@ -3,4 +3,9 @@
 
 mod cluster;
 
+mod disks;
+mod forwarding;
+mod leaders;
 mod producing;
+mod restarts;
+mod snapshots;

@@ -18,7 +18,8 @@ fn produced_batches_are_acked_with_dense_offsets_and_identical_on_all_nodes() {
     cluster.run_for(200);
     for id in 1..=3 {
         assert_eq!(cluster.node(id).high_watermark(), 15);
-        let frames = cluster.frames(id, u64::MAX.min(cluster_last(&mut cluster, id)));
+        let last = cluster_last(&mut cluster, id);
+        let frames = cluster.frames(id, last);
         let records = frames
             .iter()
             .filter(|frame| frame.header().kind == kind::RECORDS);
