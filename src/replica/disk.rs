@@ -251,7 +251,9 @@ impl DiskWorker {
         touched.dedup();
         self.write(&touched, &mut reports);
         for (group, done) in closing {
-            self.groups.remove(&group);
+            if let Some(disk) = self.groups.remove(&group) {
+                disk.close(group, &mut reports);
+            }
             // Who asked may have given up waiting.
             let _ = done.send(());
         }
@@ -409,6 +411,18 @@ impl GroupDisk {
         let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
         meters.append_bytes.increment(bytes);
         Ok(())
+    }
+
+    /// Closes the files; a log that is whole notes where it ends.
+    fn close(self, group: u64, reports: &mut Vec<DiskReport>) {
+        if self.poisoned {
+            return;
+        }
+        if let Err(fault) = self.files.log.close() {
+            let reason = fault.to_string();
+            tracing::error!(group, reason, "the log could not be closed in order");
+            reports.push(DiskReport::Fault { group, reason });
+        }
     }
 
     fn poison(&mut self, group: u64, reason: String, reports: &mut Vec<DiskReport>) {

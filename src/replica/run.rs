@@ -468,8 +468,10 @@ impl NodeLoop {
             // An error means that the group is closed, too: the thread has ended.
             let _ = told.await;
         }
-        // Joins the thread, whose queue is empty.
+        // Joins the thread, whose queue is empty; then lets go of the folder, so that whoever is told
+        // can open it again.
         drop(self.disk);
+        drop(self.config);
         if let Some(stopping) = self.stopping {
             // Who asked may have given up waiting.
             let _ = stopping.done.send(());

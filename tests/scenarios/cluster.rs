@@ -7,20 +7,18 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::raft::invariants::{View, check};
-use plimsoll::raft::{self, Index, Membership, Message, Millis, NodeId, Role};
+use plimsoll::raft::{self, Index, Membership, Millis, NodeId, Role};
 use plimsoll::replica::{
     Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
     ReplicaConfig, StateMachine, open_files,
 };
-use plimsoll::wire::{
-    ApiError, BatchBuilder, BatchCaps, Codec, Content, Envelope, ProducerStamp, check_batch,
-};
+use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
 use segment_store::{Frame, LogIdentity, LogOptions, LogReader, UnstampedFrame};
 
 pub(crate) const GROUP: u64 = 7;
 pub(crate) const DIR: &str = "/group";
-const PAYLOAD_MAX: usize = 1 << 20;
+pub(crate) const PAYLOAD_MAX: usize = 1 << 20;
 
 /// What came back for a request.
 pub(crate) type Reply = Result<Answer, ApiError>;
@@ -493,39 +491,4 @@ impl Node {
     pub(crate) fn membership(&self) -> Membership {
         self.replica.raft().membership().1.clone()
     }
-}
-
-/// A batch of `count` records for [`GROUP`].
-pub(crate) fn batch(id: u64, epoch: u32, first_sequence: u64, count: u32) -> Bytes {
-    batch_of(id, epoch, first_sequence, count, 16)
-}
-
-/// A batch of `count` records of `len` bytes each.
-pub(crate) fn batch_of(id: u64, epoch: u32, first_sequence: u64, count: u32, len: usize) -> Bytes {
-    let mut builder = BatchBuilder::new(PAYLOAD_MAX, 0);
-    for at in 0..count {
-        let mut value = format!("{id}/{epoch}/{}", first_sequence + u64::from(at)).into_bytes();
-        value.resize(len.max(value.len()), b'.');
-        builder
-            .push(None, Some(&value), &[], 1_700_000_000_000)
-            .unwrap();
-    }
-    let stamp = ProducerStamp {
-        id,
-        epoch,
-        first_sequence,
-    };
-    builder.build(stamp, GROUP, Codec::None)
-}
-
-/// Whether an envelope is an append acknowledgement that accepts entries.
-pub(crate) fn is_ack(envelope: &Envelope) -> bool {
-    use plimsoll::raft::AppendOutcome::Accepted;
-    matches!(
-        &envelope.content,
-        Content::Raft(Message::AppendReply {
-            outcome: Accepted { .. },
-            ..
-        })
-    )
 }

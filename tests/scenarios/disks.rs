@@ -6,7 +6,8 @@ use plimsoll::replica::Answer;
 use plimsoll::wire::ApiError;
 use segment_store::fs::{Injection, When};
 
-use crate::cluster::{Cluster, batch, batch_of};
+use crate::batches::{batch, batch_of};
+use crate::cluster::Cluster;
 
 /// Produces at node 1, from `sequence` on, until it says that the disk is full. Returns the next sequence.
 fn fill(cluster: &mut Cluster, mut sequence: u64) -> u64 {

@@ -4,7 +4,8 @@ use bytes::BytesMut;
 use plimsoll::replica::{Acked, Answer};
 use plimsoll::wire::{ApiError, Content};
 
-use crate::cluster::{Cluster, batch};
+use crate::batches::batch;
+use crate::cluster::Cluster;
 
 #[test]
 fn follower_passes_a_batch_on_and_returns_the_leaders_ack() {

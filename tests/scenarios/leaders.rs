@@ -3,7 +3,8 @@
 use plimsoll::replica::{Answer, Input};
 use plimsoll::wire::ApiError;
 
-use crate::cluster::{Cluster, Reply, batch};
+use crate::batches::batch;
+use crate::cluster::{Cluster, Reply};
 
 fn is_retriable_error(reply: &Option<Reply>) -> bool {
     matches!(reply, Some(Err(error)) if error.is_retriable())
@@ -102,7 +103,7 @@ fn follower_that_was_away_gets_all_it_missed() {
     let mut cluster = Cluster::three();
     cluster.isolate(3);
     for sequence in 0..50 {
-        cluster.acked(1, &crate::cluster::batch_of(5, 0, sequence, 1, 3_000));
+        cluster.acked(1, &crate::batches::batch_of(5, 0, sequence, 1, 3_000));
     }
     cluster.heal();
     cluster.run_until(|cluster| cluster.node(3).high_watermark() == 50);

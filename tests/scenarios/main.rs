@@ -1,6 +1,7 @@
 //! Scenarios of one group on several nodes: the shipped `replica` and `segment-store` over a network and
 //! disks that the test scripts, in one thread, without a clock. Sentences, each of which a bug refutes.
 
+mod batches;
 mod cluster;
 
 mod disks;

@@ -4,7 +4,8 @@ use plimsoll::replica::{Answer, Input, PRODUCER_WINDOW_BATCHES};
 use plimsoll::wire::ApiError;
 use segment_store::kind;
 
-use crate::cluster::{Cluster, batch, is_ack};
+use crate::batches::{batch, is_ack};
+use crate::cluster::Cluster;
 
 #[test]
 fn produced_batches_are_acked_with_dense_offsets_and_identical_on_all_nodes() {

@@ -5,7 +5,8 @@ use std::path::Path;
 use plimsoll::replica::OpenError;
 use segment_store::fs::Fs;
 
-use crate::cluster::{Cluster, DIR, Options, batch, batch_of};
+use crate::batches::{batch, batch_of};
+use crate::cluster::{Cluster, DIR, Options};
 
 fn restart_all(cluster: &mut Cluster) -> u64 {
     for id in 1..=3 {

@@ -3,7 +3,8 @@
 use plimsoll::raft::LogId;
 use plimsoll::replica::{Answer, StateMachine};
 
-use crate::cluster::{Cluster, Options, batch};
+use crate::batches::batch;
+use crate::cluster::{Cluster, Options};
 
 /// Counts commands and adds up their bytes.
 #[derive(Default)]
