@@ -283,16 +283,12 @@ impl From<ContentMirror> for Content {
         let message = match content {
             ContentMirror::Forward { token } => return Self::Forward { token },
             ContentMirror::Forwarded { token, ack } => {
-                return Self::ForwardReply {
-                    token,
-                    result: Ok(ack),
-                };
+                let result = Ok(ack);
+                return Self::ForwardReply { token, result };
             }
             ContentMirror::ForwardFailed { token, error } => {
-                return Self::ForwardReply {
-                    token,
-                    result: Err(error),
-                };
+                let result = Err(error);
+                return Self::ForwardReply { token, result };
             }
             ContentMirror::PreVote { term, last } => Message::PreVote {
                 term,
