@@ -128,9 +128,10 @@ impl LogReader {
 
     /// Index of the frame that holds the record at `offset`; `last_index + 1` if that is the next record to come.
     pub fn seek_offset(&self, offset: u64) -> Result<u64, ReadError> {
+        // The end first: the list that is loaded after it holds every record before it.
+        let next_offset = self.shared.next_offset();
         let segments = self.shared.segments.load_full();
         let log_start = segments[0].base_offset;
-        let next_offset = self.shared.next_offset();
         if offset < log_start || offset > next_offset {
             return Err(ReadError::OffsetOutOfRange {
                 offset,

@@ -227,13 +227,10 @@ impl Log {
     }
 }
 
-/// Removes files that hold nothing of the log: cut off by a truncation, or never finished.
+/// Removes files that hold nothing of the log: cut off by a truncation, or never finished. And makes the names that are there durable:
+/// whoever gave them may have been killed before.
 fn clear_away(fs: &dyn Fs, dir: &Path, findings: &Findings) -> Result<(), Fault> {
-    let mut paths = findings.cut.iter().chain(&findings.unborn).peekable();
-    if paths.peek().is_none() {
-        return Ok(());
-    }
-    for path in paths {
+    for path in findings.cut.iter().chain(&findings.unborn) {
         fs.remove(path)
             .map_err(|error| Fault::new("removing", path, error))?;
     }
