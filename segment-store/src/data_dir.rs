@@ -67,7 +67,7 @@ pub enum DataDirError {
     Foreign(PathBuf),
     /// The identity file is damaged.
     #[error(
-        "{} is damaged ({detail}): restore it from a backup, or empty the data directory and let the node join anew",
+        "{} is damaged ({detail}): restore it from a backup; do not empty the data directory, the node's votes and acknowledged records are in it",
         path.display()
     )]
     Damaged {

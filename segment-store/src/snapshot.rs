@@ -52,7 +52,7 @@ pub enum WriteError {
 pub enum LoadError {
     /// Every snapshot kept is damaged.
     #[error(
-        "every snapshot of {name} in {} is damaged ({detail}): remove the group's folder and let the replica join as a new one",
+        "every snapshot of {name} in {} is damaged ({detail}): restore one from a backup, or keep this replica stopped; the others go on without it",
         dir.display()
     )]
     Damaged {
