@@ -1,7 +1,7 @@
 //! The bytes of a frame: the header every batch carries on the wire and on disk. Owns layout and checksum of the header.
 //!
 //! On every walk. Must not know: files, segments, what a payload means. The bytes of a segment file around the frames are
-//! in [`crate::segment`]; `docs/FORMAT.md` has the tables.
+//! in `segment.rs` and `footer.rs`; `docs/FORMAT.md` has the tables.
 
 use crate::error::FrameError;
 

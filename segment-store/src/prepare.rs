@@ -13,7 +13,7 @@
 //! # Why a recycled file is safe
 //! Its header page is zeroed, so it is no segment of anyone's. All else is stale and stays so: a frame from before shows
 //! itself by another group, an index below the new base, or a chain that does not fit. A file is only reused once its map has
-//! no other owner, because the bytes of a slice must never change ([`crate::map`]); else it is removed.
+//! no other owner, because the bytes of a slice must never change (`map.rs`); else it is removed.
 //!
 //! # When there is no room
 //! The thread forgets the wish and waits for the next one. `take` first gives up ready files of other lengths for the room
