@@ -54,6 +54,14 @@ impl Ended {
             .get_or_insert(how);
         self.told.notify_all();
     }
+
+    /// Waits until it is told. Holds no lock afterwards: the thread tells once more as it goes.
+    fn wait(&self) -> Result<(), NodeFailure> {
+        let how = self.how.lock().unwrap_or_else(PoisonError::into_inner);
+        let how = self.told.wait_while(how, |how| how.is_none());
+        let how = how.unwrap_or_else(PoisonError::into_inner);
+        how.clone().expect("waited for")
+    }
 }
 
 /// Tells of the thread's end even when that is a panic.
@@ -144,17 +152,7 @@ impl Node {
     /// # Errors
     /// `NodeFailure` when nobody asked it to stop. The process should end with status 1.
     pub fn wait(&self) -> Result<(), NodeFailure> {
-        let how = self
-            .ended
-            .how
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let how = self
-            .ended
-            .told
-            .wait_while(how, |how| how.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        let how = how.clone().expect("waited for");
+        let how = self.ended.wait();
         if let Some(thread) = self
             .thread
             .lock()

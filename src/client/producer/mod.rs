@@ -250,12 +250,22 @@ impl Producer {
         self.flush().await
     }
 
+    /// The partition of records without a key. Each batch moves it one on; past the last it begins anew.
+    fn sticky_partition(&self) -> u32 {
+        let partition = self.sticky.load(Ordering::Relaxed);
+        if partition < self.partitions() {
+            return partition;
+        }
+        self.sticky.store(0, Ordering::Relaxed);
+        0
+    }
+
     fn lane(&self, record: &Record<'_>) -> Result<&Arc<Pending>, ProduceError> {
         let partitions = self.partitions();
         let partition = match (record.partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => crc32fast::hash(key) % partitions.max(1),
-            (None, None) => self.sticky.load(Ordering::Relaxed) % partitions.max(1),
+            (None, None) => self.sticky_partition(),
         };
         self.lanes
             .get(partition as usize)
