@@ -24,7 +24,7 @@ pub enum OpenError {
     /// The log is damaged in the middle: the replica must neither vote nor lead.
     #[error(
         "group {group}: the log is damaged at index {index}, and good frames follow; nothing was changed: \
-         restore the folder from a copy, or remove it and let the replica join as a new one"
+         keep this replica stopped, the others go on without it; neither an old copy nor an empty folder is safe under the same node id"
     )]
     Damaged {
         /// The group.
@@ -50,7 +50,7 @@ pub enum OpenError {
     },
     /// Snapshot, log and membership do not fit together.
     #[error(
-        "group {group}: {what}; restore the folder from a copy, or remove it and let the replica join as a new one"
+        "group {group}: {what}; keep this replica stopped, the others go on without it; neither an old copy nor an empty folder is safe under the same node id"
     )]
     Inconsistent {
         /// The group.
