@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(20);
 static NEXT_PORT_BASE: AtomicU16 = AtomicU16::new(0);
 
 /// Three (or so) nodes, each a process of its own on the loopback interface.
-pub struct Cluster {
+pub(crate) struct Cluster {
     dir: TempDir,
     nodes: Vec<Option<Child>>,
     port_base: u16,
@@ -29,7 +29,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Makes certificates and configurations with `plimsoll init`, and starts every node.
-    pub fn start(nodes: u16) -> Cluster {
+    pub(crate) fn start(nodes: u16) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port_base = free_port_base(nodes);
         let made = plimsoll()
@@ -57,17 +57,17 @@ impl Cluster {
     }
 
     /// Folder made by `plimsoll init`.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("cluster")
     }
 
     /// The client's settings.
-    pub fn client_file(&self) -> PathBuf {
+    pub(crate) fn client_file(&self) -> PathBuf {
         self.home().join("client.toml")
     }
 
     /// Data folder of a node.
-    pub fn data_dir(&self, node: u64) -> PathBuf {
+    pub(crate) fn data_dir(&self, node: u64) -> PathBuf {
         let config = plimsoll::config::Config::load(&self.config_file(node), &[])
             .expect("the settings that init wrote can be read");
         config.node.data_dir
@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Starts one node, which must not be running. Its log goes to a file in the cluster's folder, appended.
-    pub fn serve(&mut self, node: u64) {
+    pub(crate) fn serve(&mut self, node: u64) {
         let slot = &mut self.nodes[node as usize - 1];
         assert!(slot.is_none(), "node {node} runs already");
         let log = std::fs::OpenOptions::new()
@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&mut self, node: u64) {
+    pub(crate) fn kill(&mut self, node: u64) {
         let mut child = self.nodes[node as usize - 1]
             .take()
             .expect("the node to be killed runs");
@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     /// SIGTERM; the exit status of the node's graceful stop.
-    pub fn stop(&mut self, node: u64) -> std::process::ExitStatus {
+    pub(crate) fn stop(&mut self, node: u64) -> std::process::ExitStatus {
         let mut child = self.nodes[node as usize - 1]
             .take()
             .expect("the node to be stopped runs");
@@ -117,14 +117,14 @@ impl Cluster {
     }
 
     /// Numbers of the nodes that run.
-    pub fn running(&self) -> Vec<u64> {
+    pub(crate) fn running(&self) -> Vec<u64> {
         (1..=self.nodes.len() as u64)
             .filter(|&node| self.nodes[node as usize - 1].is_some())
             .collect()
     }
 
     /// Waits until every running node says on `/readyz` that it serves.
-    pub fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let until = Instant::now() + READY_WITHIN;
         for node in self.running() {
             loop {
@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     /// A GET on the admin port of a node: status and body; `None` when nobody answers.
-    pub fn get(&self, node: u64, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&self, node: u64, path: &str) -> Option<(u16, String)> {
         let port = self.port_base + 10 * (node as u16 - 1) + 1;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
@@ -161,7 +161,7 @@ impl Cluster {
     }
 
     /// The last lines a node wrote to its log, for a failing test's message.
-    pub fn log_of(&self, node: u64) -> String {
+    pub(crate) fn log_of(&self, node: u64) -> String {
         let path = self.dir.path().join(format!("node-{node}.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -184,14 +184,14 @@ impl Drop for Cluster {
 }
 
 /// The binary under test.
-pub fn plimsoll() -> Command {
+pub(crate) fn plimsoll() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
     command.env_remove("PLIMSOLL_CLIENT").stdin(Stdio::null());
     command
 }
 
 /// Runs `plimsoll log verify` on a node's folder and returns what it printed; panics if it found anything wrong.
-pub fn verify(data_dir: &Path) -> String {
+pub(crate) fn verify(data_dir: &Path) -> String {
     let done = plimsoll()
         .args(["log", "verify"])
         .arg(data_dir)
@@ -208,7 +208,7 @@ pub fn verify(data_dir: &Path) -> String {
 }
 
 /// Lets a moment pass before another process is looked at again.
-pub fn pause() {
+pub(crate) fn pause() {
     std::thread::park_timeout(POLL);
 }
 

@@ -10,7 +10,7 @@ use crate::cluster::plimsoll;
 
 /// Asserts that the stopped nodes whose data is in `folders` hold the same groups, and of each group the same frames as far as the
 /// shorter log goes. Call it when every replica has been seen to have everything that is committed.
-pub fn assert_identical(folders: &[PathBuf]) {
+pub(crate) fn assert_identical(folders: &[PathBuf]) {
     let (first, others) = folders.split_first().expect("there are nodes");
     let groups = groups_of(first);
     assert!(groups.len() > 1, "only the controller's group: {groups:?}");

@@ -6,22 +6,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// One partition's records in the order a consumer got them: offset and value.
-pub type Seen = BTreeMap<u32, Vec<(u64, u64)>>;
+pub(crate) type Seen = BTreeMap<u32, Vec<(u64, u64)>>;
 
 /// What one producer did. Values are numbers, sent in ascending order, never twice.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// Every value handed to the producer.
-    pub sent: HashSet<u64>,
+    pub(crate) sent: HashSet<u64>,
     /// Value to where the ack said it is.
-    pub acked: HashMap<u64, (u32, u64)>,
+    pub(crate) acked: HashMap<u64, (u32, u64)>,
     /// Values whose future resolved to an error: they may be in the log or not.
-    pub failed: HashSet<u64>,
+    pub(crate) failed: HashSet<u64>,
 }
 
 impl History {
     /// Everything wrong between this history and what a consumer saw from the start of every partition; empty when all is well.
-    pub fn anomalies(&self, seen: &Seen) -> Vec<String> {
+    pub(crate) fn anomalies(&self, seen: &Seen) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut place_of: HashMap<u64, (u32, u64)> = HashMap::new();
         for (&partition, records) in seen {

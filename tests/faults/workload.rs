@@ -19,7 +19,7 @@ use crate::history::{History, Seen};
 const IN_FLIGHT: usize = 256;
 
 /// A client of the cluster whose settings are in `file`.
-pub async fn connect(file: &Path) -> Client {
+pub(crate) async fn connect(file: &Path) -> Client {
     let config = ClientConfig::load(file).expect("the client.toml that init wrote can be read");
     Client::connect(&config)
         .await
@@ -27,7 +27,7 @@ pub async fn connect(file: &Path) -> Client {
 }
 
 /// A producer at work in the background.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
     sending: JoinHandle<(History, Duration)>,
@@ -35,7 +35,7 @@ pub struct Load {
 
 impl Load {
     /// Starts to send numbered records to every partition of `topic` in turn, as fast as acks come back.
-    pub fn start(client: &Client, topic: &str) -> Load {
+    pub(crate) fn start(client: &Client, topic: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let sending = tokio::spawn(send(
@@ -52,7 +52,7 @@ impl Load {
     }
 
     /// Waits until `more` records beyond those acked by now are acked; panics after a minute without enough.
-    pub async fn wait_for_acks(&self, more: u64) {
+    pub(crate) async fn wait_for_acks(&self, more: u64) {
         let goal = self.acked.load(Ordering::Acquire) + more;
         let until = Instant::now() + Duration::from_secs(60);
         let mut tick = tokio::time::interval(Duration::from_millis(2));
@@ -64,7 +64,7 @@ impl Load {
     }
 
     /// Stops sending, waits for what is on its way, and returns the history and the longest time between two acks.
-    pub async fn finish(self) -> (History, Duration) {
+    pub(crate) async fn finish(self) -> (History, Duration) {
         self.stop.store(true, Ordering::Release);
         self.sending.await.expect("the producer's task ends")
     }
@@ -134,7 +134,7 @@ async fn send(
 }
 
 /// Everything in the topic, from the start to what is committed now, read from one node's replicas.
-pub async fn consume_all(client: &Client, topic: &str, replica: Replica) -> Seen {
+pub(crate) async fn consume_all(client: &Client, topic: &str, replica: Replica) -> Seen {
     let mut consumer = client
         .consumer(topic)
         .from(From::Start)
