@@ -4,7 +4,7 @@
 //! flow control is the back pressure: while the user is busy nothing is read, and the node sends no more.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use segment_store::{Frame, HEADER_LEN, kind};
@@ -14,7 +14,8 @@ use tracing::debug;
 use transport::{Limits, Message};
 
 use super::{Batch, Replica, Settings};
-use crate::client::link::{Backoff, Cluster};
+use crate::client::admin::unexpected;
+use crate::client::link::{Backoff, Cluster, Target};
 use crate::client::{ClientError, ConsumeError, ConsumeReason};
 use crate::wire::{
     ApiError, BatchCaps, BatchReader, FetchFrom, PartitionInfo, REPLY_HEAD_BYTES_MAX, Reply,
@@ -23,6 +24,8 @@ use crate::wire::{
 
 /// Longest frame and longest records taken, in bytes: the most a node can be set to accept.
 const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Time for asking where the log ends.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Damaged answers in a row before the partition is given up.
 const DAMAGED_MAX: u32 = 3;
 
@@ -36,6 +39,8 @@ pub(super) struct Fetcher {
     settings: Settings,
     sender: mpsc::Sender<Result<Vec<Batch>, ConsumeError>>,
     cursor: Cursor,
+    /// Where the log ended when reading began, exclusive; 0 if nobody could say. Unused when following.
+    end: Option<u64>,
     backoff: Backoff,
     /// When something was last received.
     heard: Instant,
@@ -93,6 +98,7 @@ impl Fetcher {
                 next: None,
                 not_before_ms,
             },
+            end: None,
             backoff: Backoff::new(),
             heard: Instant::now(),
             problem: String::from("nothing was tried"),
@@ -137,8 +143,32 @@ impl Fetcher {
         let _ = self.sender.send(Err(error)).await;
     }
 
+    /// Without following, the end is no nearer than where the log ends now, linearizable: a replica that has not heard of
+    /// the last commits yet is asked again. Only if no leader can say, and one that follows may, its own end will do.
+    async fn find_end(&mut self) -> Result<(), Over> {
+        if self.settings.follow || self.end.is_some() {
+            return Ok(());
+        }
+        let request = Request::EndOffset { group: self.group };
+        let limit = END_TIMEOUT.min(self.settings.timeout);
+        match self
+            .cluster
+            .call(Target::Leader(self.group), &request, limit)
+            .await
+        {
+            Ok((_, Reply::EndOffset { offset })) => self.end = Some(offset),
+            Ok((node, other)) => return Err(Over::Again(unexpected(node, &other).to_string())),
+            Err(_) if self.settings.replica != Replica::Leader => self.end = Some(0),
+            Err(error) => return Err(Over::Again(error.to_string())),
+        }
+        Ok(())
+    }
+
     /// One stream, from opening it until it is over.
     async fn session(&mut self) -> Over {
+        if let Err(over) = self.find_end().await {
+            return over;
+        }
         let node = match self.choose().await {
             Ok(node) => node,
             Err(over) => return over,
@@ -219,7 +249,16 @@ impl Fetcher {
         if !batches.is_empty() && self.sender.send(Ok(batches)).await.is_err() {
             return Some(Over::Done);
         }
-        end.then_some(Over::Done)
+        let behind = self
+            .end
+            .is_some_and(|end| self.cursor.next.is_some_and(|next| next < end));
+        match end {
+            true if behind => Some(Over::Again(format!(
+                "node {node} has not heard of the last commits yet"
+            ))),
+            true => Some(Over::Done),
+            false => None,
+        }
     }
 
     fn refused(&mut self, node: u64, error: ApiError) -> Over {

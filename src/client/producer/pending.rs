@@ -27,7 +27,10 @@ pub(super) struct Pending {
     /// Rung when there is something new for the lane's task to look at.
     bell: Notify,
     buffer: Arc<Semaphore>,
+    /// The partition that records without a key go to now.
     sticky: Arc<AtomicU32>,
+    /// The partition they go to after this one.
+    next_sticky: u32,
 }
 
 #[derive(Debug, Default)]
@@ -67,8 +70,10 @@ pub(super) enum Next {
 }
 
 impl Pending {
+    /// Of partition `partition` among `partitions`; `buffer` and `sticky` are shared by all of them.
     pub(super) fn new(
         partition: u32,
+        partitions: u32,
         settings: Settings,
         buffer: Arc<Semaphore>,
         sticky: Arc<AtomicU32>,
@@ -80,6 +85,7 @@ impl Pending {
             bell: Notify::new(),
             buffer,
             sticky,
+            next_sticky: (partition + 1) % partitions,
         }
     }
 
@@ -153,13 +159,10 @@ impl Pending {
     fn seal(&self, queue: &mut Queue) {
         if let Some(batch) = queue.filling.take() {
             queue.full.push_back(batch);
-            let here = self.partition;
-            let _ = self.sticky.compare_exchange(
-                here,
-                here.wrapping_add(1),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let (here, next) = (self.partition, self.next_sticky);
+            let order = Ordering::Relaxed;
+            // Unless another lane has moved it on already.
+            let _ = self.sticky.compare_exchange(here, next, order, order);
         }
     }
 
