@@ -459,3 +459,7 @@ impl From<WriteError> for Stop {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

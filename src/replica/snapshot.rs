@@ -193,4 +193,21 @@ mod tests {
             assert!(Snapshot::decode(&bytes[..len]).is_err(), "length {len}");
         }
     }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn stored_bytes_are_those_of_version_1() {
+        let golden = "010000000100000000000000020000000000000003000000000000000400000000000000\
+                      e0ffffff03000000f0ffffff00000000e8ffffff01000000";
+        assert_eq!(hex(&members().encode()), golden);
+        let golden = "010000000100000000000000020000000000000003000000000000000400000000000000\
+                      080000000000000014000000000000003c00000000000000010000000a00000005000000\
+                      00000000d8ffffff01000000746f70696373090000000000000003000000000000004600\
+                      000000000000efbeadde020000000000000086ffffff0300000096ffffff000000008eff\
+                      ffff01000000aeffffff01000000b6ffffff06000000";
+        assert_eq!(hex(&sample().encode()), golden);
+    }
 }

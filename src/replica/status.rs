@@ -48,8 +48,8 @@ pub struct PeerStatus {
     pub in_flight_bytes: u64,
     /// Entries it lacks.
     pub lag_entries: u64,
-    /// Bytes of frames it lacks, as far as they are known without reading the log: those after the
-    /// leader's own last applied entry, and what is in flight.
+    /// Bytes of the entries it lacks, to within some sixty entries; those appended before this node
+    /// started are left out.
     pub lag_bytes: u64,
 }
 

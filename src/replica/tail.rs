@@ -56,7 +56,15 @@ pub(crate) struct Tail {
     frames: VecDeque<Frame>,
     /// Bytes of `frames`.
     held_bytes: u64,
+    /// Bytes of all entries appended since the start (cut ones excluded).
+    total_bytes: u64,
+    /// (index, `total_bytes` up to and including it), ascending and sparse: how far behind a peer is.
+    marks: VecDeque<(Index, u64)>,
 }
+
+/// Distance of `Tail::marks` in entries, and how many are kept.
+const MARK_EVERY: u64 = 64;
+const MARKS_MAX: usize = 4096;
 
 impl Tail {
     /// A log that ends with `entries`, all durable; `base` is the last applied one.
@@ -66,6 +74,8 @@ impl Tail {
             entries,
             frames: VecDeque::new(),
             held_bytes: 0,
+            total_bytes: 0,
+            marks: VecDeque::new(),
         }
     }
 
@@ -110,8 +120,16 @@ impl Tail {
             "offsets would not be dense at {}",
             header.index
         );
-        self.entries.push_back(EntryMeta::of(&frame));
-        self.held_bytes += frame.bytes().len() as u64;
+        let entry = EntryMeta::of(&frame);
+        self.entries.push_back(entry);
+        self.held_bytes += u64::from(entry.frame_len);
+        self.total_bytes += u64::from(entry.frame_len);
+        if entry.id.index.is_multiple_of(MARK_EVERY) {
+            self.marks.push_back((entry.id.index, self.total_bytes));
+            if self.marks.len() > MARKS_MAX {
+                self.marks.pop_front();
+            }
+        }
         self.frames.push_back(frame);
     }
 
@@ -126,7 +144,12 @@ impl Tail {
             "entries up to {applied} are applied, cannot cut after {after}"
         );
         while self.last().id.index > after {
-            self.entries.pop_back();
+            let cut = self.entries.pop_back().map_or(0, |entry| entry.frame_len);
+            // Entries from before the start were never counted.
+            self.total_bytes = self.total_bytes.saturating_sub(u64::from(cut));
+        }
+        while self.marks.back().is_some_and(|(index, _)| *index > after) {
+            self.marks.pop_back();
         }
         while let Some(frame) = self.frames.back() {
             if frame.header().index <= after {
@@ -153,12 +176,17 @@ impl Tail {
         self.held_bytes
     }
 
-    /// Bytes of the frames after `index`, as far as they are kept here.
+    /// Bytes of the entries after `index`: exact for those not applied yet, to within some sixty entries
+    /// for older ones; those appended before the start, or very long ago, are left out.
     pub(crate) fn bytes_after(&self, index: Index) -> u64 {
-        let skip = index.saturating_sub(self.base.id.index);
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let lens = self.entries.iter().skip(skip);
-        lens.map(|entry| u64::from(entry.frame_len)).sum()
+        if let Some(skip) = index.checked_sub(self.base.id.index) {
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+            let lens = self.entries.iter().skip(skip);
+            return lens.map(|entry| u64::from(entry.frame_len)).sum();
+        }
+        let below = self.marks.partition_point(|(at, _)| *at <= index);
+        let before = below.checked_sub(1).map_or(0, |at| self.marks[at].1);
+        self.total_bytes.saturating_sub(before)
     }
 
     /// Takes the next entry at or below `through` as applied.
@@ -209,3 +237,7 @@ impl Tail {
         taken
     }
 }
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::raft::invariants::{View, check};
-use plimsoll::raft::{self, Index, Membership, Millis, NodeId, Role};
+use plimsoll::raft::{self, Index, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
-    ReplicaConfig, StateMachine, open_files,
+    Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, GroupFiles, Input, Meters, OpenError,
+    Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
 };
 use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
@@ -156,13 +156,7 @@ impl Cluster {
     }
 
     /// Opens a node's files.
-    pub(crate) fn try_open(
-        &self,
-        id: NodeId,
-    ) -> Result<
-        (plimsoll::replica::GroupFiles, plimsoll::replica::Restart),
-        plimsoll::replica::OpenError,
-    > {
+    pub(crate) fn try_open(&self, id: NodeId) -> Result<(GroupFiles, Restart), OpenError> {
         let fs: Arc<dyn Fs> = Arc::new(self.disks[&id].clone());
         let identity = LogIdentity {
             cluster: [9; 16],
@@ -201,6 +195,10 @@ impl Cluster {
             .unwrap()
             .as_mut()
             .expect("the node runs")
+    }
+
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.nodes[&id].is_some()
     }
 
     fn live(&self) -> Vec<NodeId> {
@@ -361,6 +359,16 @@ impl Cluster {
         self.quiet();
     }
 
+    /// Lets `ms` of time go by and nothing else happen.
+    pub(crate) fn advance(&mut self, ms: Millis) {
+        self.now += ms;
+        for id in self.live() {
+            if self.node(id).replica.next_deadline() <= self.now {
+                self.input(id, Input::Tick);
+            }
+        }
+    }
+
     /// Lets time go by until `done`, for a minute of the cluster's time at most.
     pub(crate) fn run_until(&mut self, done: impl Fn(&mut Cluster) -> bool) {
         let end = self.now + 60_000;
@@ -378,10 +386,9 @@ impl Cluster {
         }
     }
 
-    /// Makes `to` the leader, by a transfer.
+    /// Makes `to` the leader.
     pub(crate) fn transfer(&mut self, to: NodeId) {
-        let leader = self.leader().unwrap();
-        let token = self.token();
+        let (leader, token) = (self.leader().unwrap(), self.token());
         self.input(leader, Input::Transfer { token, to });
         self.run_until(|cluster| cluster.leader() == Some(to));
         self.quiet();
@@ -482,13 +489,8 @@ impl Node {
         self.view = Some(after);
     }
 
-    /// First sequence of each batch in the committed part of this node's log, by offset.
+    /// End offset of what readers of this node may see.
     pub(crate) fn high_watermark(&self) -> u64 {
         self.published.high_watermark
-    }
-
-    /// The membership in force.
-    pub(crate) fn membership(&self) -> Membership {
-        self.replica.raft().membership().1.clone()
     }
 }

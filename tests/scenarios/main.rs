@@ -4,6 +4,7 @@
 mod batches;
 mod cluster;
 
+mod chance;
 mod disks;
 mod forwarding;
 mod leaders;

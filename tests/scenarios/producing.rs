@@ -43,7 +43,7 @@ fn fresh_group_begins_with_a_no_op_and_its_membership() {
         .map(|frame| frame.header().kind)
         .collect();
     assert_eq!(kinds, [kind::NOOP, kind::MEMBERSHIP]);
-    assert_eq!(cluster.node(3).membership().voters, [1, 2, 3]);
+    assert_eq!(cluster.node(3).replica.status().voters, [1, 2, 3]);
 }
 
 #[test]
