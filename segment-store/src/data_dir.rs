@@ -2,10 +2,12 @@
 //!
 //! The first thing a node opens, before any log. Must not know what lies in a group's folder.
 //!
-//!     DIR/LOCK       locked while a process uses the directory
-//!     DIR/identity   cluster, node and replica id, written once
-//!     DIR/groups/N/  the folder of group N
-//!     DIR/pool/      prewritten files waiting for use
+//! ```text
+//! DIR/LOCK       locked while a process uses the directory
+//! DIR/identity   cluster, node and replica id, written once
+//! DIR/groups/N/  the folder of group N
+//! DIR/pool/      prewritten files waiting for use
+//! ```
 //!
 //! The replica id is drawn when the directory is made. A node that comes back with an empty disk thereby comes back as
 //! another replica, and cannot be taken for the one that voted.
