@@ -33,7 +33,8 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn run(self, format: Format) -> Result<(), Failure> {
-        super::log_to_stderr(LevelFilter::WARN);
+        // Between threads of one process, a link goes down only when the cluster stops.
+        super::log_to_stderr(LevelFilter::WARN, LevelFilter::ERROR);
         let client = self.cluster()?;
         let configs: Vec<Config> = client
             .nodes

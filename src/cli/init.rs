@@ -60,7 +60,7 @@ impl Init {
             }
             Format::Human => {
                 let (dir, nodes) = (dir.display(), self.nodes);
-                out.line(format!("{dir} holds the cluster {:?}: {nodes} nodes, their certificates, and a client.\n", client.cluster))?;
+                out.line(format!("{dir} holds the cluster {:?}: settings and certificates for {nodes} node(s) and a client.\n", client.cluster))?;
                 out.line("Start each node, in a terminal of its own:")?;
                 for node in &client.nodes {
                     out.line(format!("    plimsoll serve {dir}/{}", node_file(node.id)))?;

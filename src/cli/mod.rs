@@ -118,7 +118,7 @@ fn with_client<T>(
     shared: &Shared,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    log_to_stderr(LevelFilter::ERROR);
+    log_to_stderr(LevelFilter::ERROR, LevelFilter::ERROR);
     let config = shared.client_config()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -131,13 +131,14 @@ fn with_client<T>(
     })
 }
 
-/// Logs to stderr: what `RUST_LOG` asks for, such as `debug` or `plimsoll=debug,transport=trace`, else our own crates at `level`.
-fn log_to_stderr(level: LevelFilter) {
+/// Logs to stderr: what `RUST_LOG` asks for, such as `debug` or `plimsoll=debug,transport=trace`, else our own crates at `level`, and
+/// what is said of connections at `links`.
+fn log_to_stderr(level: LevelFilter, links: LevelFilter) {
     let ours = || {
         Targets::new()
             .with_target("plimsoll", level)
-            .with_target("transport", level)
             .with_target("segment_store", level)
+            .with_target("transport", links)
     };
     let asked = std::env::var("RUST_LOG").ok();
     let targets = asked.and_then(|text| text.parse().ok());

@@ -27,7 +27,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        super::log_to_stderr(LevelFilter::INFO);
+        super::log_to_stderr(LevelFilter::INFO, LevelFilter::INFO);
         let config = Config::load(&self.config, &self.set)?;
         let node = config.node.clone();
         let running = Running::start(vec![config])?;
