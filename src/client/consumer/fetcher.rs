@@ -397,3 +397,6 @@ impl Cursor {
         Ok(batches)
     }
 }
+
+#[cfg(test)]
+mod tests;
