@@ -2,6 +2,8 @@
 //! thread, connected by queues. What the scenarios prove of the replica, this shows of the loop around
 //! it: acks, publication, restarts, hand-over, closing.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
