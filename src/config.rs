@@ -3,7 +3,7 @@
 //! Owns the shape of `node-N.toml` and `client.toml` and every check on their values. Must not know who reads a setting, nor
 //! open anything but the settings file itself. On no walk: it is read once, before a node or a client starts.
 //!
-//! Loading, with its overrides from the environment and the command line, is in [`load`].
+//! Loading, with its overrides from the environment and the command line, is in `load`; the ranges are in `check`.
 
 mod check;
 mod load;

@@ -114,104 +114,72 @@ fn serve_refuses_settings_it_does_not_know() {
     assert!(said.contains("node-1.key"), "{said}");
 }
 
-#[test]
-fn records_go_in_and_come_out_as_they_were() {
+/// A cluster with a topic of two partitions, and in the second one an odd lot of records.
+fn with_odd_records() -> (Dev, String) {
     let dev = Dev::start(1);
     dev.ok(&["topic", "create", "logs", "--partitions", "2"], b"");
-    let listed = dev.ok(&["topic", "list", "-o", "json"], b"");
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    assert_eq!(listed["topics"][0]["partitions"], 2);
-
     let input = b"first\n\n\xff\xfe raw\nk:last without a line end";
-    let produce = [
-        "produce",
-        "logs",
-        "--partition",
-        "1",
-        "--key-delimiter",
-        ":",
-        "-o",
-        "json",
-    ];
-    let acks = dev.ok(&produce, input);
-    let offsets: Vec<Value> = acks
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    for (offset, ack) in offsets.iter().enumerate() {
-        assert_eq!(
-            *ack,
-            serde_json::json!({ "partition": 1, "offset": offset })
-        );
-    }
-    assert_eq!(offsets.len(), 4);
+    let keyed = ["--partition", "1", "--key-delimiter", ":", "-o", "json"];
+    let acks = dev.ok(&[&["produce", "logs"][..], &keyed].concat(), input);
+    (dev, acks)
+}
 
-    let raw = dev.run(&["consume", "logs"], b"");
-    assert_eq!(
-        raw.stdout,
-        b"first\n\n\xff\xfe raw\nlast without a line end\n"
-    );
-    let shown = dev.ok(
-        &[
-            "consume",
-            "logs",
-            "--from",
-            "1",
-            "--partition",
-            "1",
-            "-o",
-            "json",
-        ],
-        b"",
-    );
-    let shown: Vec<Value> = shown
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
+fn json_lines(text: &str) -> Vec<Value> {
+    let parsed = text.lines().map(serde_json::from_str);
+    parsed.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn each_record_is_acked_in_order_and_comes_out_as_it_went_in() {
+    let (dev, acks) = with_odd_records();
+    let expected: Vec<Value> = (0..4)
+        .map(|offset| serde_json::json!({ "partition": 1, "offset": offset }))
         .collect();
+    assert_eq!(json_lines(&acks), expected);
+    let raw = dev.run(&["consume", "logs"], b"");
+    let whole = b"first\n\n\xff\xfe raw\nlast without a line end\n";
+    assert_eq!(raw.stdout, whole);
+    assert_eq!(dev.ok(&["consume", "logs", "--max", "1"], b""), "first\n");
+    let ago = ["consume", "logs", "--from", "-1h", "--max", "1"];
+    assert_eq!(dev.ok(&ago, b""), "first\n");
+}
+
+#[test]
+fn json_shows_bytes_that_are_no_text_as_base64() {
+    let (dev, _) = with_odd_records();
+    let from_1 = ["--partition", "1", "--from", "1", "-o", "json"];
+    let shown = dev.ok(&[&["consume", "logs"][..], &from_1].concat(), b"");
+    let shown = json_lines(&shown);
     assert_eq!(shown.len(), 3);
-    assert_eq!(
-        (&shown[0]["value"], &shown[0]["key"]),
-        (&Value::from(""), &Value::Null)
-    );
+    assert_eq!(shown[0]["value"], "");
+    assert_eq!(shown[0]["key"], Value::Null);
     assert_eq!(shown[1]["value_base64"], "//4gcmF3");
     assert_eq!(shown[1].get("value"), None);
-    assert_eq!(
-        (&shown[2]["key"], &shown[2]["offset"]),
-        (&Value::from("k"), &Value::from(3))
-    );
+    assert_eq!(shown[2]["key"], "k");
+    assert_eq!(shown[2]["offset"], 3);
+    assert_eq!(shown[2]["topic"], "logs");
+    assert_eq!(shown[2]["partition"], 1);
+    assert!(shown[2]["timestamp_ms"].is_u64());
     assert_eq!(shown[2]["headers"], serde_json::json!([]));
-    assert_eq!(dev.ok(&["consume", "logs", "--max", "1"], b""), "first\n");
-    assert_eq!(
-        dev.ok(
-            &[
-                "consume",
-                "logs",
-                "--partition",
-                "1",
-                "--from",
-                "-1h",
-                "--max",
-                "1"
-            ],
-            b""
-        ),
-        "first\n"
-    );
+}
 
-    let beyond = dev.run(&["consume", "logs", "--partition", "1", "--from", "5"], b"");
-    assert_eq!(beyond.status.code(), Some(1));
-    assert!(
-        stderr(&beyond).contains("out of range"),
-        "{}",
-        stderr(&beyond)
-    );
-    let unknown = dev.run(&["produce", "logs", "--partition", "2"], b"x\n");
-    assert_eq!(unknown.status.code(), Some(1));
-    assert!(
-        stderr(&unknown).contains("2 partitions"),
-        "{}",
-        stderr(&unknown)
-    );
+#[test]
+fn places_that_are_not_there_are_refused_with_what_is() {
+    let (dev, _) = with_odd_records();
+    let refused = |arguments: &[&str], words: &str| {
+        let output = dev.run(arguments, b"x\n");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    };
+    let beyond = ["consume", "logs", "--partition", "1", "--from", "5"];
+    refused(&beyond, "0 up to, not including, 4");
+    refused(&["consume", "logs", "--replica", "7"], "no replica");
+    refused(&["consume", "nope"], "no such topic");
+    refused(&["produce", "logs", "--partition", "2"], "2 partitions");
+    refused(&["topic", "create", "../etc"], "topic name");
+    refused(&["topic", "create", "logs"], "exists");
+    let listed = dev.ok(&["topic", "list", "-o", "json"], b"");
+    assert_eq!(json_lines(&listed)[0]["topics"][0]["partitions"], 2);
 }
 
 #[test]
