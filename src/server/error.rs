@@ -47,6 +47,9 @@ pub enum StartError {
     /// The log of the controller's group cannot be opened.
     #[error("cannot open the controller's group: {0}")]
     Controller(String),
+    /// A broken assumption of the program's own.
+    #[error("a thread of the node ended unexpectedly; please report it with the log")]
+    Bug,
 }
 
 /// Why a node stopped without being asked to.

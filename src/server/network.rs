@@ -27,6 +27,8 @@ use crate::wire::BatchCaps;
 
 /// How long a graceful stop may take before it is cut short; nothing acked depends on its end.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long the connections' ends may take to reach the other sides.
+const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 /// Bytes of commands to the controller that may wait, besides batches.
 const COMMAND_BYTES: u64 = 1 << 20;
 /// Streams a peer may open besides one per group.
@@ -191,9 +193,9 @@ impl Network {
                 "the stop takes too long and is cut short; nothing acked is lost by that"
             );
         }
-        self.endpoint
-            .close(close::STOPPING, "the node is stopping")
-            .await;
+        // The others are told at once; whether they have heard it is worth a moment, not more: they may be dialing again already.
+        let told = self.endpoint.close(close::STOPPING, "the node is stopping");
+        let _ = tokio::time::timeout(CLOSE_WITHIN, told).await;
         tracing::info!(node, "the node has stopped");
         Ok(())
     }

@@ -22,6 +22,9 @@ use crate::config::Config;
 /// Between two looks at whether the node is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long the blocking tasks of a stopped node may take to end.
+const TASKS_WITHIN: Duration = Duration::from_secs(1);
+
 /// A running node. Dropping it stops it gracefully, and waits for that.
 pub struct Node {
     shared: Arc<Shared>,
@@ -89,31 +92,26 @@ impl Node {
         );
         let (stop, stopped) = watch::channel(false);
         let ended = Arc::new(Ended::default());
-        let (thread, shared) =
-            start_network_thread(prepared, stopped, TellAtEnd(Arc::clone(&ended)))?;
-        let probe = Arc::new(NodeProbe {
+        let (thread, shared) = start_network(prepared, stopped, &ended)?;
+        let probe = NodeProbe {
             shared: Arc::clone(&shared),
             fs,
             data_dir,
-        });
-        let thread = Mutex::new(Some(thread));
-        match AdminServer::start(admin, metrics, probe) {
+        };
+        match AdminServer::start(admin, metrics, Arc::new(probe)) {
             Ok(admin) => Ok(Node {
                 shared,
                 stop,
                 ended,
-                thread,
+                thread: Mutex::new(Some(thread)),
                 admin,
             }),
             Err(source) => {
-                let _ = stop.send(true);
-                if let Some(thread) = thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    let _ = thread.join();
-                }
-                Err(StartError::Admin {
-                    address: admin,
-                    source,
-                })
+                stop.send_replace(true);
+                // It has logged what it had to say.
+                let _ = thread.join();
+                let address = admin;
+                Err(StartError::Admin { address, source })
             }
         }
     }
@@ -165,17 +163,17 @@ impl Node {
     }
 }
 
-/// Starts the thread that runs the network, and waits until it listens or has failed.
-fn start_network_thread(
+/// Starts the network thread, and waits until the node listens.
+fn start_network(
     prepared: Prepared,
     stopped: watch::Receiver<bool>,
-    tell: TellAtEnd,
+    ended: &Arc<Ended>,
 ) -> Result<(JoinHandle<()>, Arc<Shared>), StartError> {
     let (started, start) = mpsc::channel();
+    let tell = TellAtEnd(Arc::clone(ended));
     let thread = std::thread::Builder::new()
         .name("network".to_owned())
         .spawn(move || {
-            // Moved in whole, so that it tells even if what follows panics.
             let tell = tell;
             let runtime = match tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -188,30 +186,30 @@ fn start_network_thread(
                 }
             };
             let how = runtime.block_on(async {
-                let network = match Network::start(prepared).await {
-                    Ok(network) => network,
+                match Network::start(prepared).await {
+                    Ok(network) => {
+                        // Whoever starts a node waits for this.
+                        let _ = started.send(Ok(network.shared()));
+                        network.run(stopped).await
+                    }
                     Err(error) => {
                         let _ = started.send(Err(error));
-                        return Ok(());
+                        Ok(())
                     }
-                };
-                // Nobody waits for the start of a node that is dropped meanwhile; it stops at once.
-                let _ = started.send(Ok(network.shared()));
-                network.run(stopped).await
+                }
             });
-            runtime.shutdown_timeout(Duration::from_secs(1));
+            runtime.shutdown_timeout(TASKS_WITHIN);
             tell.0.tell(how);
-        })
-        .map_err(StartError::Thread)?;
+        });
+    let thread = thread.map_err(StartError::Thread)?;
     match start.recv() {
         Ok(Ok(shared)) => Ok((thread, shared)),
         Ok(Err(error)) => {
+            // It ends by itself after that, and has nothing more to say.
             let _ = thread.join();
             Err(error)
         }
-        Err(_) => Err(StartError::Controller(
-            "the network thread ended; see the log".to_owned(),
-        )),
+        Err(_) => Err(StartError::Bug),
     }
 }
 

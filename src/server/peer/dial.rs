@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use transport::{Connection, Limits, RecvHalf};
 
 use super::lane::Lane;
@@ -60,9 +61,12 @@ impl From<WireError> for StreamEnd {
     }
 }
 
-/// Reports each loss of the connection to `peer` to the replicas.
-pub(super) async fn watch(peers: Arc<Peers>, peer: Arc<Peer>) {
-    let mut connection = peer.link.connection();
+/// Reports each loss of one of the connections to `peer` to the replicas.
+pub(super) async fn watch(
+    peers: Arc<Peers>,
+    peer: Arc<Peer>,
+    mut connection: watch::Receiver<Option<Connection>>,
+) {
     while let Ok(up) = connection
         .wait_for(Option::is_some)
         .await
@@ -89,7 +93,7 @@ pub(super) async fn keep_open(
     stream: StreamHello,
     lane: Arc<Lane>,
 ) {
-    let mut connection = peer.link.connection();
+    let mut connection = peer.link(stream).connection();
     while let Ok(up) = connection
         .wait_for(Option::is_some)
         .await
@@ -176,7 +180,11 @@ pub(super) async fn deliver_from(peers: &Peers, node: u64, recv: &mut RecvHalf) 
 impl Peers {
     /// Asks `node` about its replicas; `None` when it cannot be reached or takes too long.
     pub(in crate::server) async fn report_of(&self, node: u64) -> Option<NodeReport> {
-        let connection = self.others.get(&node)?.link.current()?;
+        let connection = self
+            .others
+            .get(&node)?
+            .link(StreamHello::Report)
+            .current()?;
         match tokio::time::timeout(REPORT_WITHIN, ask(&connection)).await {
             Ok(Ok(report)) if report.node == node => Some(report),
             Ok(Ok(report)) => {

@@ -9,7 +9,7 @@ mod dial;
 mod lane;
 mod serve;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
@@ -37,17 +37,20 @@ pub(super) struct Peers {
     replicas: OnceLock<Replicas>,
 }
 
-/// One other node: the connection dialed to it, and the lanes in both directions.
+/// One other node: the connections dialed to it, and the lanes in both directions.
 #[derive(Debug)]
 struct Peer {
     node: u64,
     address: String,
-    link: Link,
+    /// Carries votes and heartbeats alone: streams of one connection share its windows, whatever their priority.
+    control: Link,
+    /// Carries everything else.
+    bulk: Link,
     budget: Arc<Budget>,
     requests: Mutex<HashMap<StreamHello, OwnStream>>,
     replies: Mutex<HashMap<StreamHello, Arc<Lane>>>,
-    /// The connection that the peer dialed to us; a newer one replaces it.
-    accepted: Mutex<Option<Connection>>,
+    /// The connections that the peer dialed to us, oldest first.
+    accepted: Mutex<VecDeque<Connection>>,
 }
 
 /// A stream opened from here, and the task that keeps it open.
@@ -67,11 +70,12 @@ impl Peers {
     /// Starts dialing every other node. Must be called within the runtime of the network thread.
     pub(super) fn connect(config: &Config, endpoint: &Endpoint) -> Arc<Peers> {
         let peer = |id: u64, address: &str| {
-            let link = Link::spawn(endpoint.clone(), address.to_owned(), id, Alpn::Peer);
+            let link = || Link::spawn(endpoint.clone(), address.to_owned(), id, Alpn::Peer);
             Arc::new(Peer {
                 node: id,
                 address: address.to_owned(),
-                link,
+                control: link(),
+                bulk: link(),
                 budget: Budget::new(config.limits.peer_queue_bytes_max as usize),
                 requests: Mutex::default(),
                 replies: Mutex::default(),
@@ -106,8 +110,10 @@ impl Peers {
             .set(replicas)
             .expect("attached once, by the node's start");
         for peer in self.others.values() {
-            self.runtime
-                .spawn(dial::watch(Arc::clone(self), Arc::clone(peer)));
+            for link in [&peer.control, &peer.bulk] {
+                let watch = dial::watch(Arc::clone(self), Arc::clone(peer), link.connection());
+                self.runtime.spawn(watch);
+            }
         }
     }
 
@@ -117,14 +123,14 @@ impl Peers {
             || self
                 .others
                 .get(&node)
-                .is_some_and(|peer| peer.link.current().is_some())
+                .is_some_and(|peer| peer.control.current().is_some())
     }
 
-    /// The connections dialed from here that are up now.
+    /// The connections for entries dialed from here that are up now.
     pub(super) fn connections(&self) -> impl Iterator<Item = (u64, Connection)> {
         self.others
             .values()
-            .filter_map(|peer| Some((peer.node, peer.link.current()?)))
+            .filter_map(|peer| Some((peer.node, peer.bulk.current()?)))
     }
 
     /// Forgets the streams of a group that is closed here.
@@ -169,6 +175,16 @@ impl Peers {
     }
 }
 
+impl Peer {
+    /// The connection that `stream` belongs on.
+    fn link(&self, stream: StreamHello) -> &Link {
+        match stream {
+            StreamHello::Control => &self.control,
+            StreamHello::Replication { .. } | StreamHello::Report => &self.bulk,
+        }
+    }
+}
+
 /// What the replicas hold of the peers.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing(pub(super) Arc<Peers>);
@@ -185,7 +201,7 @@ impl Outbound for Outgoing {
         };
         let lane = match place(&envelope) {
             // Without a connection there is nobody to send to; the loss was reported when it was lost.
-            Place::Request(_) if peer.link.current().is_none() => return,
+            Place::Request(stream) if peer.link(stream).current().is_none() => return,
             Place::Request(stream) => peers.request_lane(peer, stream),
             Place::Reply(stream) => match lock(&peer.replies).get(&stream) {
                 Some(lane) => Arc::clone(lane),

@@ -14,6 +14,8 @@ use super::{Peer, Peers, lock};
 use crate::server::report;
 use crate::wire::{HELLO_HEAD_BYTES_MAX, StreamHello, decode_hello, encode_report};
 
+/// Most connections of one peer: two in use, and as many that it has lost and we have not noticed yet.
+const CONNECTIONS_MAX: usize = 4;
 /// How long a stream may be open without saying what it is for.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
@@ -28,11 +30,17 @@ impl Peers {
             );
             return;
         };
-        if let Some(old) = lock(&peer.accepted).replace(connection.clone()) {
-            old.close(
-                close::DROPPED,
-                "replaced by a newer connection of the same node",
-            );
+        {
+            let mut accepted = lock(&peer.accepted);
+            accepted.push_back(connection.clone());
+            if accepted.len() > CONNECTIONS_MAX
+                && let Some(oldest) = accepted.pop_front()
+            {
+                oldest.close(
+                    close::DROPPED,
+                    "replaced by a newer connection of the same node",
+                );
+            }
         }
         tracing::debug!(peer = node, "a peer has connected");
         while let Ok((send, recv)) = connection.accept_bi().await {
@@ -49,21 +57,15 @@ impl Peers {
                 }
             });
         }
-        let mut accepted = lock(&peer.accepted);
-        if accepted
-            .as_ref()
-            .is_some_and(|current| current.id() == connection.id())
-        {
-            *accepted = None;
-        }
+        lock(&peer.accepted).retain(|open| open.id() != connection.id());
     }
 
     /// Connections that peers dialed to us.
     pub(in crate::server) fn accepted_count(&self) -> usize {
         self.others
             .values()
-            .filter(|peer| lock(&peer.accepted).is_some())
-            .count()
+            .map(|peer| lock(&peer.accepted).len())
+            .sum()
     }
 }
 

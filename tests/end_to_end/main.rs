@@ -1,0 +1,10 @@
+//! Whole clusters in one process: real files, real certificates, real UDP on loopback, driven from outside.
+//!
+//! Owns what a user of a cluster may rely on, as far as it can be shown without killing processes. Must not look into a node except
+//! through its ports and its folder. On every walk, from end to end.
+
+#![allow(missing_docs)]
+
+mod harness;
+mod raw;
+mod slice;
