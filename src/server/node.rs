@@ -50,14 +50,6 @@ struct Ended {
 }
 
 impl Ended {
-    /// Blocks until told. Holds no lock when it returns: the thread that told may tell again as it ends.
-    fn wait(&self) -> Result<(), NodeFailure> {
-        let how = self.how.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = self.told.wait_while(how, |how| how.is_none());
-        let how = told.unwrap_or_else(PoisonError::into_inner).clone();
-        how.expect("waited for")
-    }
-
     fn tell(&self, how: Result<(), NodeFailure>) {
         self.how
             .lock()
