@@ -2,17 +2,22 @@
 //!
 //! Reads the controller's view; changes go through the controller's group. Must not know how replicas are placed.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
 use crate::controller::{CONTROLLER_GROUP, Command, Outcome, Topic};
-use crate::wire::{ApiError, Metadata, NodeInfo, PartitionInfo, Reply, TopicInfo};
+use crate::wire::{ApiError, Metadata, NodeInfo, PartitionInfo, ReplicaRole, Reply, TopicInfo};
 
 /// Replicas of a partition when the client leaves it to the cluster: as many as survive one failure.
 const REPLICAS_DEFAULT: usize = 3;
 /// How long a creator waits for the new groups to be led. The topic is there in any case.
 const LEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the answer to a change waits for the other nodes to apply it too.
+const ELSEWHERE_WITHIN: Duration = Duration::from_secs(1);
+/// Pause before a node that has not applied it yet is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a change that is committed may take to be applied on this node.
 const APPLIED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,9 +28,10 @@ pub(super) async fn metadata(shared: &Shared, names: Option<&[String]>) -> Metad
         Some(names) => names.iter().filter_map(|name| state.topic(name)).collect(),
         None => state.topics().collect(),
     };
+    let elsewhere = leaders_elsewhere(shared, &chosen).await;
     let topics = chosen
         .into_iter()
-        .map(|topic| topic_info(shared, topic))
+        .map(|topic| topic_info(shared, topic, &elsewhere))
         .collect();
     let nodes = shared.config.nodes.iter().map(|node| NodeInfo {
         id: node.id,
@@ -39,13 +45,13 @@ pub(super) async fn metadata(shared: &Shared, names: Option<&[String]>) -> Metad
     }
 }
 
-fn topic_info(shared: &Shared, topic: &Topic) -> TopicInfo {
+fn topic_info(shared: &Shared, topic: &Topic, elsewhere: &HashMap<u64, u64>) -> TopicInfo {
     let partitions = (0..)
         .zip(&topic.partitions)
         .map(|(partition, placed)| PartitionInfo {
             partition,
             group: placed.group,
-            leader: leader(shared, placed.group),
+            leader: leader(shared, placed.group).or(elsewhere.get(&placed.group).copied()),
             replicas: placed.replicas.clone(),
         });
     TopicInfo {
@@ -55,7 +61,27 @@ fn topic_info(shared: &Shared, topic: &Topic) -> TopicInfo {
     }
 }
 
-/// The leader of a group, if a replica here knows it. For a group that has no replica here, its preferred leader is not guessed.
+/// Leaders of the groups that have no replica here, as the nodes that hold them report.
+async fn leaders_elsewhere(shared: &Shared, topics: &[&Arc<Topic>]) -> HashMap<u64, u64> {
+    let here = shared.config.node.id;
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    let foreign = partitions.filter(|partition| !partition.replicas.contains(&here));
+    let holders: BTreeSet<u64> = foreign
+        .flat_map(|partition| partition.replicas.iter().copied())
+        .collect();
+    let mut leaders = HashMap::new();
+    for holder in holders {
+        let report = shared.peers.report_of(holder).await.unwrap_or_default();
+        let led = report
+            .replicas
+            .iter()
+            .filter(|replica| replica.role == ReplicaRole::Leader);
+        leaders.extend(led.map(|replica| (replica.group, holder)));
+    }
+    leaders
+}
+
+/// The leader of a group, if a replica here knows it.
 fn leader(shared: &Shared, group: u64) -> Option<u64> {
     shared.replicas.get(group)?.watermark().leader()
 }
@@ -92,6 +118,7 @@ pub(super) async fn create(
         return Err(ApiError::Internal);
     };
     applied(shared, |state| state.has_made(id)).await?;
+    applied_elsewhere(shared).await;
     if tokio::time::timeout(LEADERS_WITHIN, led(shared, &name))
         .await
         .is_err()
@@ -117,6 +144,7 @@ pub(super) async fn delete(shared: &Shared, name: String) -> Result<Reply, ApiEr
         state.has_made(id) && state.topic(&name).is_none_or(|topic| topic.id != id)
     })
     .await?;
+    applied_elsewhere(shared).await;
     Ok(Reply::TopicDeleted)
 }
 
@@ -136,6 +164,33 @@ async fn applied(
     tokio::time::timeout(APPLIED_WITHIN, wait)
         .await
         .map_err(|_| ApiError::Timeout)
+}
+
+/// Gives the other nodes that are up a moment to apply what is applied here, so that whoever asks one of them next finds it done.
+async fn applied_elsewhere(shared: &Shared) {
+    let Some(controller) = shared.replicas.get(CONTROLLER_GROUP) else {
+        return;
+    };
+    let index = controller.watermark().applied_index();
+    let everywhere = async {
+        for node in shared.config.nodes.iter().map(|node| node.id) {
+            while node != shared.config.node.id && shared.peers.is_up(node) {
+                let report = shared.peers.report_of(node).await.unwrap_or_default();
+                let controller = report
+                    .replicas
+                    .iter()
+                    .find(|replica| replica.group == CONTROLLER_GROUP);
+                if controller
+                    .is_some_and(|replica| replica.commit_index.min(replica.durable_index) >= index)
+                {
+                    break;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    };
+    // Past the limit the change stands all the same; a node that is slow to hear of it will.
+    let _ = tokio::time::timeout(ELSEWHERE_WITHIN, everywhere).await;
 }
 
 /// Waits until each group of the topic that has a replica here is open and knows its leader.

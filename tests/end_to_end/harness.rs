@@ -161,11 +161,6 @@ impl Cluster {
         Client::connect(&self.client).await.unwrap()
     }
 
-    /// Puts certificate and key into the cluster's folder.
-    pub(crate) fn write_issued(&self, name: &str, issued: &Issued) -> TlsConfig {
-        write_issued(self.dir.path(), name, issued)
-    }
-
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -3,8 +3,11 @@
 //! Owns what a user of a cluster may rely on, as far as it can be shown without killing processes. Must not look into a node except
 //! through its ports and its folder. On every walk, from end to end.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
+mod admission;
 mod harness;
+mod hostile;
 mod raw;
 mod slice;
+mod topics;

@@ -1,0 +1,187 @@
+//! Bytes that should not be: from clients and from peers. The answer is clear, nothing is changed, and the node goes on.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use plimsoll::wire::{
+    ApiError, FetchFrom, Reply, Request, StreamHello, encode_envelopes, encode_hello,
+};
+use segment_store::{FrameHeader, HEADER_LEN};
+use transport::{Alpn, Credentials};
+
+use crate::harness::Cluster;
+use crate::raw::{Raw, batch, within};
+
+/// A cluster of one node with a topic of one partition.
+async fn one_partition() -> (Cluster, Raw, u64) {
+    let cluster = Cluster::start(1);
+    let raw = Raw::connect(&cluster, 1).await;
+    let create = Request::CreateTopic {
+        name: "ships".into(),
+        partitions: 1,
+        replicas: 1,
+    };
+    assert_eq!(raw.ask(&create).await, Reply::TopicCreated);
+    let group = raw.metadata().await.topics[0].partitions[0].group;
+    (cluster, raw, group)
+}
+
+/// The frame with its header changed and made valid again.
+fn with_header(frame: &Bytes, change: impl Fn(&mut FrameHeader)) -> Bytes {
+    let (mut header, _) = FrameHeader::decode(frame[..HEADER_LEN].try_into().unwrap()).unwrap();
+    change(&mut header);
+    let mut changed = BytesMut::from(&frame[..]);
+    changed[..HEADER_LEN].copy_from_slice(&header.encode());
+    changed.freeze()
+}
+
+#[tokio::test]
+async fn batches_that_fail_a_check_are_refused_and_the_next_one_is_taken() {
+    let (_cluster, raw, group) = one_partition().await;
+    let good = batch(group, &[b"sloop", b"brig"]);
+    let mut flipped = BytesMut::from(&good[..]);
+    flipped[HEADER_LEN + 45] ^= 1;
+    let wrong_count = with_header(&good, |header| header.record_count = 3);
+    let foreign = batch(group + 1, &[b"sloop"]);
+    let cut = good.slice(..good.len() - 64);
+    for (bad, what) in [
+        (flipped.freeze(), "flipped"),
+        (wrong_count, "count"),
+        (foreign, "foreign"),
+        (cut, "cut"),
+        (Bytes::new(), "empty"),
+    ] {
+        let refused = raw.produce(group, bad).await.unwrap_err();
+        assert!(
+            matches!(refused, ApiError::CorruptBatch { .. }),
+            "{what}: {refused:?}"
+        );
+    }
+    let oversize = Bytes::from(vec![0; 2 << 20]);
+    let refused = raw.produce(group, oversize).await.unwrap_err();
+    assert_eq!(refused, ApiError::BatchTooLarge { max: 1 << 20 });
+    let unknown = raw.produce(99, batch(99, &[b"sloop"])).await.unwrap_err();
+    assert_eq!(unknown, ApiError::UnknownGroup);
+    assert_eq!(raw.produce(group, good.clone()).await, Ok(0));
+    assert_eq!(raw.produce(group, good).await, Ok(2));
+}
+
+#[tokio::test]
+async fn offset_out_of_range_is_answered_with_the_valid_range() {
+    let (_cluster, raw, group) = one_partition().await;
+    assert_eq!(
+        raw.produce(group, batch(group, &[b"sloop", b"brig"])).await,
+        Ok(0)
+    );
+    let fetch = |from| Request::Fetch {
+        group,
+        from,
+        max_bytes: 1 << 20,
+        follow: false,
+    };
+    let error = ApiError::OffsetOutOfRange {
+        log_start: 0,
+        high_watermark: 2,
+    };
+    assert_eq!(
+        raw.ask(&fetch(FetchFrom::Offset(3))).await,
+        Reply::Error {
+            correlation: 0,
+            error
+        }
+    );
+    for (from, first) in [
+        (FetchFrom::Offset(1), 1),
+        (FetchFrom::Start, 0),
+        (FetchFrom::Time(0), 0),
+        (FetchFrom::End, 2),
+        (FetchFrom::Time(u64::MAX), 2),
+    ] {
+        match raw.ask(&fetch(from)).await {
+            Reply::Fetched {
+                first_offset,
+                high_watermark: 2,
+                log_start: 0,
+                end,
+                ..
+            } => {
+                assert_eq!((first_offset, end), (first, first == 2), "{from:?}");
+            }
+            other => panic!("{from:?} was answered with {other:?}"),
+        }
+    }
+    let unknown = Request::Fetch {
+        group: 99,
+        from: FetchFrom::Start,
+        max_bytes: 1,
+        follow: true,
+    };
+    assert_eq!(
+        raw.ask(&unknown).await,
+        Reply::Error {
+            correlation: 0,
+            error: ApiError::UnknownGroup
+        }
+    );
+}
+
+#[tokio::test]
+async fn garbage_and_length_bombs_of_a_client_end_its_stream_and_nothing_else() {
+    let (_cluster, raw, group) = one_partition().await;
+    for (kind, head) in [
+        (1, vec![]),
+        (1, vec![9, 1, 2, 3]),
+        (77, vec![1, 2]),
+        (1, vec![1; 100]),
+    ] {
+        let mut stream = raw.open().await;
+        stream.send.send(kind, &head, &mut []).await.unwrap();
+        assert!(
+            matches!(stream.reply().await.0, Reply::Error { .. }),
+            "kind {kind}, head {head:?}"
+        );
+    }
+    // A head over its cap cannot be answered: the stream just ends.
+    let mut stream = raw.open().await;
+    let _ = stream.send.send(1, &vec![0; 2 << 20], &mut []).await;
+    let limits = transport::Limits {
+        head_bytes_max: 1 << 20,
+        body_bytes_max: 0,
+    };
+    assert!(!matches!(
+        within(stream.recv.recv(&limits)).await,
+        Ok(Some(_))
+    ));
+    assert_eq!(raw.produce(group, batch(group, &[b"sloop"])).await, Ok(0));
+}
+
+#[tokio::test]
+async fn peer_that_lies_about_its_sender_or_sends_garbage_is_cut_off() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.start_node(1);
+    cluster.start_node(2);
+    cluster.wait_ready();
+    let issued = cluster.authority.issue_node(3).unwrap();
+    let third = Credentials::from_pem(
+        cluster.authority.cert_pem(),
+        &issued.cert_pem,
+        &issued.key_pem,
+    )
+    .unwrap();
+    let (kind, impostor, _) = encode_envelopes(2, &[]);
+    let mut garbage = BytesMut::new();
+    garbage.put_bytes(0xa5, 5_000);
+    for head in [impostor, garbage.to_vec(), vec![]] {
+        let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+        let mut stream = peer.open().await;
+        let (hello_kind, hello) = encode_hello(&StreamHello::Control);
+        stream.send.send(hello_kind, &hello, &mut []).await.unwrap();
+        stream.send.send(kind, &head, &mut []).await.unwrap();
+        let why = within(peer.connection().closed()).await.to_string();
+        assert!(why.contains("closed by the other side"), "{why}");
+    }
+    // No hello, no service.
+    let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+    let mut stream = peer.open().await;
+    stream.send.send(kind, &[1, 2, 3], &mut []).await.unwrap();
+    within(peer.connection().closed()).await;
+    assert!(cluster.node(1).ready() || cluster.node(1).wait_ready(crate::harness::PATIENCE));
+}
