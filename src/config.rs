@@ -155,7 +155,7 @@ impl Default for LogConfig {
 pub struct LimitsConfig {
     /// Largest payload of one frame, hence of one batch, compressed or not.
     pub batch_bytes_max: u64,
-    /// Most bytes of batches accepted from clients of this node and not yet answered. More is refused as overloaded.
+    /// Most bytes of batches accepted from clients of this node and not yet answered. More waits unread, at its sender.
     pub produce_in_flight_bytes_max: u64,
     /// Most bytes queued to one peer. More is dropped; consensus sends it again.
     pub peer_queue_bytes_max: u64,

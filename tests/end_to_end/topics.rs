@@ -242,3 +242,25 @@ async fn topic_deleted_while_a_node_is_down_leaves_no_files_behind_there() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn leadership_moved_by_hand_goes_back_to_the_preferred_replica_in_time() {
+    let cluster = Cluster::start(3);
+    let client = cluster.client().await;
+    let admin = client.admin();
+    admin.create_topic("ships", 1, 3).await.unwrap();
+    let leads = async |node: u64| {
+        within(async {
+            while admin.describe_topic("ships").await.unwrap().partitions[0].leader != Some(node) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let preferred = admin.describe_topic("ships").await.unwrap().partitions[0].replicas[0];
+    leads(preferred).await;
+    let other = preferred % 3 + 1;
+    admin.transfer_leader("ships", 0, other).await.unwrap();
+    leads(other).await;
+    leads(preferred).await;
+}
