@@ -11,3 +11,8 @@ pub mod raft;
 pub mod replica;
 pub mod server;
 pub mod wire;
+
+/// The example of the README, so that it compiles for ever.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -3,6 +3,7 @@
 //! Owns the listener, the thread and the three answers. Must not know replicas, QUIC or the disk: what it tells, it asks of a
 //! [`Probe`]. On no walk, by design: a scrape, however slow, shares no thread with heartbeats.
 
+mod capped;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,10 @@ use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
 use super::metrics::sample::{PeerLag, Sample};
+use capped::Capped;
 
+/// Open connections; what scrapes and probes need, many times over.
+const CONNECTIONS_MAX: usize = 64;
 /// Between two foldings of the histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -101,7 +105,7 @@ impl Drop for AdminServer {
 /// Serves until told to stop; requests under way are cut off, as nobody depends on their end.
 async fn serve(listener: TcpListener, shared: Shared, stopped: oneshot::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+        Ok(listener) => Capped::new(listener, CONNECTIONS_MAX),
         Err(error) => {
             tracing::error!(%error, "the admin port cannot be served");
             return;
