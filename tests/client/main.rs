@@ -296,8 +296,14 @@ async fn what_cannot_be_is_said_clearly() {
         refused(client.consumer("none").stream().await.unwrap_err()),
         ApiError::UnknownTopic
     );
+}
+
+#[tokio::test]
+async fn what_a_topic_cannot_take_is_refused_before_it_is_sent() {
+    let client = shared().await;
+    client.admin().create_topic("bounds", 2, 3).await.unwrap();
     let no_partition = client
-        .consumer("errors")
+        .consumer("bounds")
         .partition(2)
         .stream()
         .await
@@ -310,14 +316,14 @@ async fn what_cannot_be_is_said_clearly() {
         }
     ));
     let too_wide = client
-        .producer("errors")
+        .producer("bounds")
         .in_flight(6)
         .build()
         .await
         .unwrap_err();
     assert!(matches!(too_wide, ClientError::InvalidOption { .. }));
 
-    let producer = client.producer("errors").build().await.unwrap();
+    let producer = client.producer("bounds").build().await.unwrap();
     let no_partition = producer
         .send(Record::value("x").partition(2))
         .await
