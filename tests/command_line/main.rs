@@ -205,6 +205,26 @@ fn acks_come_while_the_input_is_still_open() {
 }
 
 #[test]
+fn bench_reports_figures_and_removes_its_topic() {
+    let dev = Dev::start(1);
+    for (verb, latency) in [("produce", true), ("latency", true), ("consume", false)] {
+        let bench = ["bench", verb, "--seconds", "1", "--record-bytes", "100"];
+        let report = dev.ok(&[&bench[..], &["-o", "json"]].concat(), b"");
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let records = report["records"].as_u64().unwrap();
+        assert!(records > 0, "{report}");
+        assert_eq!(report["bytes"].as_u64(), Some(100 * records));
+        assert_eq!(report["settings"]["load"], verb);
+        assert_eq!(report["latency_ms"]["p50"].is_number(), latency, "{report}");
+        for figure in ["seconds", "records_per_s", "mb_per_s"] {
+            assert!(report[figure].as_f64().unwrap() > 0.0, "{report}");
+        }
+    }
+    let left = dev.ok(&["topic", "list", "-o", "json"], b"");
+    assert_eq!(json_lines(&left)[0]["topics"], serde_json::json!([]));
+}
+
+#[test]
 fn reader_that_goes_away_ends_the_command_quietly() {
     let dev = Dev::start(1);
     dev.ok(&["topic", "create", "logs"], b"");
