@@ -50,7 +50,7 @@ pub enum When {
     NextOn(PathBuf),
 }
 
-/// A simulated disk. Clones share it; handles from before a [`SimFs::power_cycle`] are dead.
+/// A simulated disk. Clones share it; handles from before a [`SimFs::power_cycle`] or [`SimFs::end_process`] are dead.
 #[derive(Clone, Debug)]
 pub struct SimFs {
     disk: Arc<Mutex<Disk>>,
@@ -122,6 +122,16 @@ impl SimFs {
         for cell in disk.names.files() {
             lock_cell(&cell).crash(&mut disk.rng);
         }
+        disk.boot += 1;
+        disk.cut_after = None;
+        disk.injections.clear();
+        disk.locks.clear();
+    }
+
+    /// Ends the process that used the disk, at once: what it wrote stays seen and stays pending, its handles are dead, its
+    /// locks, injections and cuts are gone.
+    pub fn end_process(&self) {
+        let mut disk = self.disk();
         disk.boot += 1;
         disk.cut_after = None;
         disk.injections.clear();

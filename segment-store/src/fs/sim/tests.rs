@@ -34,6 +34,23 @@ fn sectors(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[test]
+fn end_of_the_process_keeps_what_was_written_and_makes_none_of_it_durable() {
+    let mut lost = 0;
+    for seed in 0..SEEDS {
+        let (fs, file) = disk_with_ones(seed, 1);
+        file.write_all_at(&[2; 100], 0).unwrap();
+        fs.cut_after(fs.operations());
+        file.sync_data().unwrap_err();
+        fs.end_process();
+        file.sync_data().unwrap_err();
+        assert_eq!(content(&fs, "a")[0], 2, "the page cache is there");
+        fs.power_cycle();
+        lost += usize::from(content(&fs, "a")[0] == 1);
+    }
+    assert!(lost > 0, "nothing synced it");
+}
+
+#[test]
 fn synced_bytes_survive_every_crash() {
     for seed in 0..SEEDS {
         let (fs, file) = disk_with_ones(seed, 3);
