@@ -28,13 +28,16 @@ impl Replica {
         }
     }
 
-    fn on_message(&mut self, now: Millis, from: NodeId, message: Message, frames: Vec<Bytes>) {
+    fn on_message(&mut self, now: Millis, from: NodeId, mut message: Message, frames: Vec<Bytes>) {
         let mut arrived = Vec::new();
-        if let Message::Append(append) = &message {
+        if let Message::Append(append) = &mut message {
             let payload_bytes_max = self.config.batch_caps.payload_bytes_max;
             let group = self.config.group;
             match incoming::check(append, frames, group, &self.tail, payload_bytes_max) {
-                Ok(frames) => arrived = frames,
+                Ok(frames) => {
+                    append.memberships = incoming::memberships(&frames);
+                    arrived = frames;
+                }
                 Err(refusal) => {
                     tracing::warn!(group, from, %refusal, "an append was refused");
                     return;

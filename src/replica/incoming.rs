@@ -9,7 +9,7 @@ use segment_store::{Frame, FrameError, kind};
 
 use super::snapshot::MembershipRow;
 use super::tail::Tail;
-use crate::raft::{Append, Index, Term};
+use crate::raft::{Append, Index, Membership, Term};
 use crate::wire::peek_head;
 
 /// Why the frames of an Append were refused.
@@ -37,7 +37,7 @@ pub(crate) enum Refusal {
     Differs { index: Index },
     #[error("frame {index} holds no valid batch head")]
     Head { index: Index },
-    #[error("the membership of frame {index} is not what the message says")]
+    #[error("the membership of frame {index} is not what the message says, or cannot be read")]
     Membership { index: Index },
 }
 
@@ -117,13 +117,31 @@ fn check_next(
         .find(|(at, _)| *at == index)
         .map(|(_, membership)| membership);
     let carried = match header.kind {
-        kind::MEMBERSHIP => MembershipRow::decode(&frame.payload()).ok(),
+        kind::MEMBERSHIP => match MembershipRow::decode(&frame.payload()) {
+            Ok(row) => Some(row),
+            Err(_) => return Err(Refusal::Membership { index }),
+        },
         _ => None,
     };
-    if named != carried.map(|row| row.to_membership()).as_ref() {
+    // The sender need not know any more that an old entry was a membership; what it does name must be so.
+    if named.is_some() && named != carried.map(|row| row.to_membership()).as_ref() {
         return Err(Refusal::Membership { index });
     }
     Ok(())
+}
+
+/// The memberships among checked frames, by index: what the core is told, whether the message named them or not.
+pub(crate) fn memberships(frames: &[Frame]) -> Vec<(Index, Membership)> {
+    let carriers = frames
+        .iter()
+        .filter(|frame| frame.header().kind == kind::MEMBERSHIP);
+    carriers
+        .map(|frame| {
+            let row = MembershipRow::decode(&frame.payload());
+            let row = row.expect("checked at the border");
+            (frame.header().index, row.to_membership())
+        })
+        .collect()
 }
 
 /// Checks the frames against what is here. Of the entries that both have, the last one decides: equal

@@ -104,3 +104,30 @@ fn log_damaged_in_the_middle_is_not_opened() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A leader that restarted from a snapshot no longer knows which entries before it were memberships; whoever lacks one of
+/// them must be brought up all the same.
+#[test]
+fn follower_that_lacks_a_membership_from_before_the_leaders_snapshot_catches_up() {
+    let mut options = Options::default();
+    options.replica.snapshot_every_entries = 7;
+    let mut cluster = Cluster::with(options);
+    let mut sequence = 0;
+    for _ in 0..2 {
+        let leader = cluster.leader().unwrap();
+        for _ in 0..20 {
+            cluster.acked(leader, &batch(5, 0, sequence, 1));
+            sequence += 1;
+        }
+        cluster.run_for(200);
+        // From now on node 3 lacks what the others add, the membership that a new leader opens its log with among it.
+        cluster.isolate(3);
+        cluster.restart(1);
+        cluster.restart(2);
+        cluster.run_until(|cluster| matches!(cluster.leader(), Some(1 | 2)));
+        cluster.quiet();
+    }
+    cluster.heal();
+    cluster.run_until(|cluster| cluster.node(3).high_watermark() == 40);
+    cluster.check_identical();
+}
