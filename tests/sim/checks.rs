@@ -1,0 +1,347 @@
+//! The checks of one run: what must hold at every step, on every replica and between them.
+//!
+//! Owns what the whole cluster has ever promised: votes, leaders, committed entries, records by offset. Properties are
+//! numbered as in the list of promises. Must not know clients or faults; a breach panics, and the trace tells the rest.
+
+use std::collections::BTreeMap;
+
+use plimsoll::raft::invariants::{View, check};
+use plimsoll::raft::{Ballot, Index, Message, NodeId, Role, Term};
+use plimsoll::replica::Published;
+use plimsoll::wire::{BatchReader, Content};
+use segment_store::{Frame, LogReader, kind};
+
+use crate::swarm::{PAYLOAD_MAX, caps};
+
+/// Bytes read from a log at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// What the cluster has committed at an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Committed {
+    term: Term,
+    /// Term of the leader that was the first to call it so.
+    committed_in: Term,
+}
+
+/// An entry as readers were shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    header_crc: u32,
+    payload_crc: u32,
+    next_offset: u64,
+}
+
+/// A record as it was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) producer: u64,
+    pub(crate) sequence: u64,
+}
+
+/// One group, over all its replicas and all time.
+#[derive(Debug, Default)]
+pub(crate) struct GroupChecks {
+    /// Each replica as it was last seen, dead or alive.
+    views: BTreeMap<NodeId, View>,
+    /// The last ballot of each that was durable.
+    ballots: BTreeMap<NodeId, Ballot>,
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// By index, from 1.
+    committed: Vec<Committed>,
+    /// By index, from 1.
+    shown: Vec<Shown>,
+    /// By offset.
+    pub(crate) records: Vec<Record>,
+    /// Offset of each record that a producer sent.
+    pub(crate) offsets: BTreeMap<(u64, u64), u64>,
+    pub(crate) truncations: u64,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) groups: BTreeMap<u64, GroupChecks>,
+}
+
+impl Checks {
+    pub(crate) fn group(&mut self, group: u64) -> &mut GroupChecks {
+        self.groups.entry(group).or_default()
+    }
+
+    /// A replica starts from its disk: whatever it ever called durable must be there (P6, P13).
+    pub(crate) fn started(&mut self, node: NodeId, group: u64, now: View) {
+        let all = self.group(group);
+        if let Some(before) = all.views.get(&node) {
+            check_restart(before, all.ballots[&node], &now);
+        }
+        all.ballots.insert(node, now.ballot);
+        all.check_committed(&now, now.prev.index + 1);
+        all.views.insert(node, now);
+    }
+
+    /// A replica took an input or gave its effects.
+    pub(crate) fn stepped(&mut self, node: NodeId, group: u64, after: View) {
+        let all = self.group(group);
+        let before = &all.views[&node];
+        check(before, &after);
+        all.truncations += after.truncations - before.truncations;
+        let leads_now = after.role == Role::Leader
+            && (before.role != Role::Leader || before.ballot.term != after.ballot.term);
+        let known = before.commit_index;
+        if after.ballot_saved {
+            all.ballots.insert(node, after.ballot);
+        }
+        let commits = (after.commit_index > known).then(|| after.clone());
+        all.views.insert(node, after);
+        if leads_now {
+            all.check_leader(node);
+        }
+        if let Some(view) = commits {
+            all.check_committed(&view, known + 1);
+        }
+    }
+
+    /// A message leaves: what it grants is granted for ever (P1).
+    pub(crate) fn sent(&mut self, node: NodeId, group: u64, to: NodeId, content: &Content) {
+        if let Content::Raft(Message::VoteReply {
+            term,
+            granted: true,
+        }) = content
+        {
+            let voted = *self.group(group).votes.entry((node, *term)).or_insert(to);
+            assert_eq!(
+                voted, to,
+                "node {node} votes twice in term {term} of group {group} (P1)"
+            );
+        }
+    }
+
+    /// A replica shows readers more: bytes that no replica ever shows differently (P2, P7, P8).
+    pub(crate) fn published(
+        &mut self,
+        node: NodeId,
+        group: u64,
+        before: &Published,
+        now: &Published,
+        reader: &LogReader,
+    ) {
+        assert!(
+            now.high_watermark >= before.high_watermark,
+            "the high watermark of node {node} falls (P8)"
+        );
+        assert!(
+            now.applied_index <= now.commit_index,
+            "node {node} shows what is not committed (P8)"
+        );
+        let all = self.group(group);
+        let from = before.applied_index.max(reader.first_index() - 1) + 1;
+        for frame in frames(reader, from, now.applied_index) {
+            all.show(node, &frame);
+        }
+        if let Some(last) = all.shown_at(now.applied_index) {
+            assert_eq!(
+                last.next_offset, now.high_watermark,
+                "the high watermark of node {node} is the end of what is applied"
+            );
+        }
+    }
+}
+
+impl GroupChecks {
+    fn check_leader(&mut self, node: NodeId) {
+        let view = &self.views[&node];
+        let term = view.ballot.term;
+        let leader = *self.leaders.entry(term).or_insert(node);
+        assert_eq!(leader, node, "two leaders of term {term} (P1)");
+        // What was committed in earlier terms; a leader elected late in an old term need not know of newer ones.
+        let known = self
+            .committed
+            .iter()
+            .rposition(|entry| entry.committed_in < term);
+        if let Some(at) = known {
+            let index = at as Index + 1;
+            if index > view.prev.index {
+                assert_eq!(
+                    view.term_at(index),
+                    Some(self.committed[at].term),
+                    "node {node} leads term {term} without committed entry {index} (P3)"
+                );
+            }
+        }
+    }
+
+    /// Whatever a replica calls committed is the same everywhere, and durable on a quorum (P2, P4, P5).
+    fn check_committed(&mut self, view: &View, from: Index) {
+        for index in from.max(view.prev.index + 1)..=view.commit_index {
+            let term = view
+                .term_at(index)
+                .expect("what is committed is in the log");
+            let at = usize::try_from(index - 1).expect("indexes are small");
+            match self.committed.get(at) {
+                Some(known) => assert_eq!(
+                    known.term, term,
+                    "entry {index} is committed differently at node {} (P2)",
+                    view.node
+                ),
+                None => {
+                    assert_eq!(self.committed.len(), at, "commits leave no gap");
+                    self.check_quorum(view, index, term);
+                    self.committed.push(Committed {
+                        term,
+                        committed_in: view.ballot.term,
+                    });
+                }
+            }
+        }
+    }
+
+    fn check_quorum(&self, view: &View, index: Index, term: Term) {
+        let voters = &view.membership.1.voters;
+        let holds = |voter: &&NodeId| {
+            let view = self.views.get(*voter);
+            view.is_some_and(|view| {
+                view.durable_index >= index && view.term_at(index) == Some(term)
+            })
+        };
+        let held = voters.iter().filter(holds).count();
+        assert!(
+            2 * held > voters.len(),
+            "entry {index} of term {term} is committed by node {} and durable on {held} of {} (P4)",
+            view.node,
+            voters.len()
+        );
+    }
+
+    fn shown_at(&self, index: Index) -> Option<&Shown> {
+        let at = usize::try_from(index.checked_sub(1)?).ok()?;
+        self.shown.get(at)
+    }
+
+    fn show(&mut self, node: NodeId, frame: &Frame) {
+        let header = frame.header();
+        let shown = Shown {
+            header_crc: frame.header_crc(),
+            payload_crc: header.payload_crc,
+            next_offset: header.next_offset(),
+        };
+        if let Some(known) = self.shown_at(header.index) {
+            assert_eq!(
+                known, &shown,
+                "node {node} shows another entry {} (P2, P7)",
+                header.index
+            );
+            return;
+        }
+        assert_eq!(
+            self.shown.len() as Index + 1,
+            header.index,
+            "what is shown leaves no gap"
+        );
+        assert!(
+            header.index <= self.committed.len() as Index,
+            "node {node} shows an entry that nobody has committed (P8)"
+        );
+        self.shown.push(shown);
+        if header.kind != kind::RECORDS {
+            assert_eq!(
+                header.next_offset(),
+                self.records.len() as u64,
+                "only records take offsets"
+            );
+            return;
+        }
+        let batch = BatchReader::parse(frame, &caps()).expect("a committed batch is whole");
+        assert_eq!(
+            batch.base_offset(),
+            self.records.len() as u64,
+            "offsets are dense (P9, hole)"
+        );
+        for record in batch.records() {
+            let found = record_of(record.value);
+            if let Some(before) = self
+                .offsets
+                .insert((found.producer, found.sequence), record.offset)
+            {
+                panic!(
+                    "{found:?} is at offset {before} and again at {} (P9, duplicate)",
+                    record.offset
+                );
+            }
+            if let Some(last) = found.sequence.checked_sub(1) {
+                let last = self.offsets.get(&(found.producer, last));
+                assert!(
+                    last.is_some(),
+                    "{found:?} is committed before the one sent before it (P9, reorder)"
+                );
+            }
+            self.records.push(found);
+        }
+    }
+
+    /// Entries committed.
+    pub(crate) fn committed(&self) -> Index {
+        self.committed.len() as Index
+    }
+
+    /// Terms that had a leader.
+    pub(crate) fn elections(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+}
+
+/// A restart finds every entry and vote that was durable before.
+fn check_restart(before: &View, saved: Ballot, now: &View) {
+    let node = now.node;
+    let Ballot { term, vote } = now.ballot;
+    let keeps_vote = saved.vote.is_none() || vote == saved.vote;
+    assert!(
+        term > saved.term || (term == saved.term && keeps_vote),
+        "node {node} comes back with {:?} after {saved:?} was durable (P1, P6)",
+        now.ballot
+    );
+    assert!(
+        now.last_index >= before.durable_index,
+        "node {node} comes back with {} entries, {} were durable (P6, P13)",
+        now.last_index,
+        before.durable_index
+    );
+    for index in now.prev.index.max(before.prev.index) + 1..=before.durable_index {
+        assert_eq!(
+            now.term_at(index),
+            before.term_at(index),
+            "entry {index} of node {node} was durable and is another one (P6, P13)"
+        );
+    }
+}
+
+/// The frames of a log from `from` to `last`, checked as a consumer checks them.
+pub(crate) fn frames(reader: &LogReader, from: Index, last: Index) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut next = from;
+    while next <= last {
+        let run = reader.read(next, last, READ_BYTES);
+        let mut bytes = run.expect("what is applied can be read").bytes;
+        assert!(!bytes.is_empty(), "what is applied is in the log");
+        while !bytes.is_empty() {
+            let frame = Frame::split_from(&mut bytes, PAYLOAD_MAX, true);
+            let frame = frame.expect("what is applied is whole");
+            assert_eq!(frame.header().index, next, "a log has no gaps");
+            next += 1;
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// Who sent a record, as its value says.
+pub(crate) fn record_of(value: Option<&[u8]>) -> Record {
+    let text = value.and_then(|value| std::str::from_utf8(value).ok());
+    let parts = text.and_then(|text| text.trim_end_matches('.').split_once('/'));
+    let numbers = parts
+        .and_then(|(producer, sequence)| Some((producer.parse().ok()?, sequence.parse().ok()?)));
+    let (producer, sequence) =
+        numbers.expect("every record was sent by a producer of this run (P9, unsent)");
+    Record { producer, sequence }
+}

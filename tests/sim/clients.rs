@@ -1,0 +1,445 @@
+//! The clients: producers that retry, consumers on any replica, readers that ask how far the log is, and one that commands
+//! the controller.
+//!
+//! Owns what each client was told, and the judgement of it (P9). A client knows nothing but answers and time: whatever takes
+//! too long it tries again elsewhere.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use plimsoll::controller::{Command, Outcome as Decided, decode_outcome, encode_command};
+use plimsoll::raft::NodeId;
+use plimsoll::replica::{Acked, Answer};
+use plimsoll::wire::{ApiError, BatchBuilder, Codec, ProducerStamp};
+
+use crate::node::{Ask, Caller, Outcome};
+use crate::swarm::{PARTITION, PAYLOAD_MAX, Swarm};
+use crate::world::{Event, MILLI, Micros, World};
+
+/// A batch that is not acked yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// Counts the batches of its producer.
+    number: u64,
+    first_sequence: u64,
+    count: u64,
+    bytes: Bytes,
+    /// The request it was last sent with.
+    request: u64,
+    /// Entries that were committed when it was last sent.
+    committed_before: u64,
+}
+
+/// A client that produces.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    id: u64,
+    next_sequence: u64,
+    batches: u64,
+    target: NodeId,
+    unacked: VecDeque<Sent>,
+    /// When everything unacked is sent again.
+    resend_at: Micros,
+}
+
+/// A client that consumes.
+#[derive(Debug, Default)]
+pub(crate) struct Consumer {
+    pub(crate) position: u64,
+}
+
+/// A client that asks for the end of the log, one question at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// The question under way: its request, when it gives up, and the least it must hear.
+    asked: Option<(u64, Micros, u64)>,
+}
+
+/// A client of the controller.
+#[derive(Debug, Default)]
+pub(crate) struct Admin {
+    asked: Option<(u64, Micros)>,
+    /// First ids of the blocks it was given, and their lengths.
+    blocks: BTreeMap<u64, u64>,
+    pub(crate) topics: Vec<String>,
+    /// Name that the question under way wants to create.
+    wants: Option<String>,
+    commands: u64,
+}
+
+/// All clients. Numbered: producers, then consumers, then the reader, then the admin.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) producers: Vec<Producer>,
+    pub(crate) consumers: Vec<Consumer>,
+    reader: Reader,
+    pub(crate) admin: Option<Admin>,
+    next_request: u64,
+    /// (first record, count) -> where it was acked.
+    pub(crate) acks: BTreeMap<(u64, u64, u64), Acked>,
+    /// End of everything acked or read so far: what the next linearizable read must see.
+    floor: u64,
+}
+
+impl Clients {
+    pub(crate) fn new(swarm: &Swarm, rng: &mut Rng) -> Clients {
+        let producer = |id: usize| Producer {
+            id: id as u64 + 1,
+            next_sequence: 0,
+            batches: 0,
+            target: rng.u64(1..=swarm.nodes),
+            unacked: VecDeque::new(),
+            resend_at: Micros::MAX,
+        };
+        Clients {
+            producers: (0..swarm.producers).map(producer).collect(),
+            consumers: (0..swarm.consumers).map(|_| Consumer::default()).collect(),
+            reader: Reader::default(),
+            admin: swarm.controller.then(Admin::default),
+            next_request: 0,
+            acks: BTreeMap::new(),
+            floor: 0,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.producers.len() + self.consumers.len() + 1 + usize::from(self.admin.is_some())
+    }
+
+    fn request(&mut self) -> u64 {
+        self.next_request += 1;
+        self.next_request
+    }
+
+    /// Whether every producer has every ack, and no question is open.
+    pub(crate) fn are_done(&self) -> bool {
+        self.producers
+            .iter()
+            .all(|producer| producer.unacked.is_empty())
+    }
+}
+
+/// A batch whose records say who sent them.
+fn batch(rng: &mut Rng, id: u64, first_sequence: u64, count: u64, len_max: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(PAYLOAD_MAX, 0);
+    for sequence in first_sequence..first_sequence + count {
+        let mut value = format!("{id}/{sequence}").into_bytes();
+        value.resize(rng.usize(0..=len_max).max(value.len()), b'.');
+        let pushed = builder.push(None, Some(&value), &[], 1_700_000_000_000 + sequence);
+        pushed.expect("the batch is small");
+    }
+    let stamp = ProducerStamp {
+        id,
+        epoch: 0,
+        first_sequence,
+    };
+    let codec = if rng.bool() { Codec::None } else { Codec::Lz4 };
+    builder.build(stamp, PARTITION, codec)
+}
+
+impl World {
+    /// A client's time has come.
+    pub(crate) fn client(&mut self, client: usize) {
+        let (producers, consumers) = (self.clients.producers.len(), self.clients.consumers.len());
+        if client < producers {
+            self.produce(client);
+        } else if client < producers + consumers {
+            self.consume(client - producers);
+        } else if client == producers + consumers {
+            self.ask_for_the_end(client);
+        } else {
+            self.command(client);
+        }
+        let delay = self.rng.u64(MILLI..=self.swarm.think_max);
+        self.after(delay, Event::Client(client));
+    }
+
+    pub(crate) fn any_node(&mut self) -> NodeId {
+        self.rng.u64(1..=self.swarm.nodes)
+    }
+
+    /// Sends a question on its way; it may be lost.
+    fn ask(&mut self, node: NodeId, group: u64, caller: Option<Caller>, ask: Ask, delay: Micros) {
+        if self.stormy && self.rng.u32(0..1000) < self.network.weather.lost {
+            return;
+        }
+        self.after(
+            delay,
+            Event::Request {
+                node,
+                group,
+                caller,
+                ask,
+            },
+        );
+    }
+
+    fn produce(&mut self, client: usize) {
+        let now = self.now;
+        let producer = &mut self.clients.producers[client];
+        if now >= producer.resend_at {
+            return self.resend(client);
+        }
+        // Counted from the oldest one that is not acked: further behind, a retry would not be recognised.
+        let oldest = producer.unacked.front();
+        let span = oldest.map_or(0, |oldest| producer.batches - oldest.number);
+        if !self.stormy || span >= self.swarm.window {
+            return;
+        }
+        let count = self.rng.u64(1..=4);
+        let first_sequence = producer.next_sequence;
+        let bytes = batch(
+            &mut self.rng,
+            producer.id,
+            first_sequence,
+            count,
+            self.swarm.value_len_max,
+        );
+        producer.next_sequence += count;
+        producer.batches += 1;
+        producer.unacked.push_back(Sent {
+            number: producer.batches - 1,
+            first_sequence,
+            count,
+            bytes,
+            request: 0,
+            committed_before: 0,
+        });
+        let last = producer.unacked.len() - 1;
+        self.send_batches(client, last);
+    }
+
+    /// Sends the batches from position `first` on, in their order.
+    fn send_batches(&mut self, client: usize, first: usize) {
+        let patience = self.rng.u64(100 * MILLI..2_000 * MILLI);
+        let delay = self.rng.u64(50..MILLI);
+        let forward = self.swarm.forward;
+        let now = self.now;
+        let committed_before = self.checks.group(PARTITION).committed();
+        let producer = &mut self.clients.producers[client];
+        let (target, last) = (producer.target, producer.unacked.len());
+        producer.resend_at = now + patience;
+        for at in first..last {
+            let request = self.clients.request();
+            let sent = &mut self.clients.producers[client].unacked[at];
+            sent.request = request;
+            sent.committed_before = committed_before;
+            let ask = Ask::Produce {
+                batch: sent.bytes.clone(),
+                forward,
+            };
+            let caller = Caller { client, request };
+            self.ask(target, PARTITION, Some(caller), ask, delay + at as Micros);
+        }
+    }
+
+    fn resend(&mut self, client: usize) {
+        let other = self.any_node();
+        if self.rng.bool() {
+            self.clients.producers[client].target = other;
+        }
+        if self.clients.producers[client].unacked.is_empty() {
+            self.clients.producers[client].resend_at = Micros::MAX;
+            return;
+        }
+        self.send_batches(client, 0);
+    }
+
+    fn consume(&mut self, at: usize) {
+        let id = self.any_node();
+        let position = self.clients.consumers[at].position;
+        let node_at = usize::try_from(id - 1).expect("nodes are few");
+        let Some(process) = &self.nodes[node_at].process else {
+            return;
+        };
+        if self.nodes[node_at].paused_until > self.now {
+            return;
+        }
+        let group = &process.groups[&PARTITION];
+        if position >= group.published.high_watermark {
+            return;
+        }
+        let index = group
+            .reader
+            .seek_offset(position)
+            .expect("the offset is in the log");
+        let last = group.published.applied_index.min(index + 16);
+        let next = self
+            .checks
+            .group(PARTITION)
+            .consumed(position, &group.reader, index, last);
+        assert!(
+            next <= group.published.high_watermark,
+            "a consumer sees no further than the high watermark (P8)"
+        );
+        self.summary.consumed += next - position;
+        self.clients.consumers[at].position = next;
+    }
+
+    fn ask_for_the_end(&mut self, client: usize) {
+        let now = self.now;
+        if self
+            .clients
+            .reader
+            .asked
+            .is_some_and(|(_, until, _)| now < until)
+        {
+            return;
+        }
+        let (node, request) = (self.any_node(), self.clients.request());
+        let patience = self.rng.u64(100 * MILLI..2_000 * MILLI);
+        self.clients.reader.asked = Some((request, now + patience, self.clients.floor));
+        let caller = Caller { client, request };
+        let delay = self.rng.u64(50..MILLI);
+        self.ask(node, PARTITION, Some(caller), Ask::ReadIndex, delay);
+    }
+
+    fn command(&mut self, client: usize) {
+        let (now, nodes) = (self.now, self.swarm.voters());
+        let (node, count) = (self.any_node(), self.rng.u64(1..100));
+        let (creates, patience) = (
+            self.rng.u32(0..4) == 0,
+            self.rng.u64(100 * MILLI..2_000 * MILLI),
+        );
+        let request = self.clients.request();
+        let Some(admin) = &mut self.clients.admin else {
+            return;
+        };
+        if !self.stormy || admin.asked.is_some_and(|(_, until)| now < until) {
+            return;
+        }
+        admin.asked = Some((request, now + patience));
+        admin.commands += 1;
+        let name = format!("topic-{}", admin.commands);
+        admin.wants = creates.then(|| name.clone());
+        let command = match creates {
+            true => Command::CreateTopic {
+                name,
+                partitions: 2,
+                replicas: 1,
+                nodes,
+                partitions_max: 10_000,
+            },
+            false => Command::AllocateProducerIds { count },
+        };
+        let caller = Caller { client, request };
+        let ask = Ask::Command(encode_command(&command));
+        let delay = self.rng.u64(50..MILLI);
+        self.ask(node, 0, Some(caller), ask, delay);
+    }
+
+    /// A client hears.
+    pub(crate) fn answered(&mut self, caller: Caller, outcome: Outcome) {
+        let (producers, consumers) = (self.clients.producers.len(), self.clients.consumers.len());
+        self.note(
+            0,
+            "hears",
+            [
+                caller.client as u64,
+                caller.request,
+                u64::from(outcome.is_ok()),
+                0,
+            ],
+        );
+        if caller.client < producers {
+            self.produced(caller, outcome);
+        } else if caller.client == producers + consumers {
+            self.heard_the_end(caller, outcome);
+        } else {
+            self.commanded(caller, outcome);
+        }
+    }
+
+    fn produced(&mut self, caller: Caller, outcome: Outcome) {
+        let now = self.now;
+        let producer = &mut self.clients.producers[caller.client];
+        let position = producer
+            .unacked
+            .iter()
+            .position(|sent| sent.request == caller.request);
+        let Some(position) = position else {
+            // An answer to what was sent again since, or acked.
+            return;
+        };
+        match outcome {
+            Ok(Answer::Acked(acked)) => {
+                let sent = producer.unacked.remove(position).expect("found above");
+                self.acked(caller.client, &sent, acked);
+            }
+            Ok(other) => panic!("a batch was answered with {other:?}"),
+            Err(error) => {
+                if let ApiError::NotLeader {
+                    leader: Some((leader, _)),
+                } = error
+                {
+                    producer.target = leader;
+                }
+                let resend_at = now + self.rng.u64(MILLI..50 * MILLI);
+                producer.resend_at = producer.resend_at.min(resend_at);
+            }
+        }
+    }
+
+    fn acked(&mut self, client: usize, sent: &Sent, acked: Acked) {
+        let id = self.clients.producers[client].id;
+        self.summary.acks += 1;
+        self.summary.duplicates += u64::from(acked.index <= sent.committed_before);
+        self.clients.floor = self.clients.floor.max(acked.base_offset + sent.count);
+        self.clients
+            .acks
+            .insert((id, sent.first_sequence, sent.count), acked);
+        let group = self.checks.group(PARTITION);
+        assert!(
+            acked.index <= group.committed(),
+            "entry {} is acked and not committed (P6)",
+            acked.index
+        );
+    }
+
+    fn heard_the_end(&mut self, caller: Caller, outcome: Outcome) {
+        let Some((request, _, floor)) = self.clients.reader.asked else {
+            return;
+        };
+        if request != caller.request {
+            return;
+        }
+        self.clients.reader.asked = None;
+        if let Ok(Answer::ReadAt { high_watermark }) = outcome {
+            assert!(
+                high_watermark >= floor,
+                "a read ends at {high_watermark}, {floor} had been acked or read before it was asked (P9, linearizability)"
+            );
+            self.summary.reads += 1;
+            self.clients.floor = self.clients.floor.max(high_watermark);
+        }
+    }
+
+    fn commanded(&mut self, caller: Caller, outcome: Outcome) {
+        let Some(admin) = &mut self.clients.admin else {
+            return;
+        };
+        if admin
+            .asked
+            .is_none_or(|(request, _)| request != caller.request)
+        {
+            return;
+        }
+        admin.asked = None;
+        let Ok(Answer::Applied(bytes)) = outcome else {
+            return;
+        };
+        self.summary.commands += 1;
+        match decode_outcome(&bytes).expect("an outcome can be read") {
+            Decided::ProducerIds { first, count } => {
+                let before = admin.blocks.range(..first + count).next_back();
+                let free = before.is_none_or(|(start, len)| start + len <= first);
+                assert!(free, "producer ids from {first} are given out twice");
+                admin.blocks.insert(first, count);
+            }
+            Decided::TopicCreated { .. } => admin.topics.extend(admin.wants.take()),
+            // The command was delivered twice, and this is the second answer.
+            Decided::Refused(_) | Decided::TopicDeleted { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! A node of the simulated cluster: a disk that outlives processes, and the process that runs on it, if one does.
+//!
+//! Owns what the loop and the disk thread do in the shipped program: a turn drains the mailbox, handles everything, then
+//! hands over what came of it, the disk's part first. Must not know when turns happen, nor what goes wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use plimsoll::controller::{ControllerMachine, ControllerView};
+use plimsoll::raft::invariants::View;
+use plimsoll::raft::{self, Index, Millis, NodeId};
+use plimsoll::replica::{
+    Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
+    StateMachine, open_files,
+};
+use plimsoll::wire::{ApiError, Envelope, check_batch};
+use segment_store::fs::{Fs, SimFs};
+use segment_store::{DataDir, LogIdentity, LogReader, Preparer, PreparerOptions, UnstampedFrame};
+
+use crate::checks::Checks;
+use crate::network::Packet;
+use crate::swarm::{PAYLOAD_MAX, Swarm, caps};
+use crate::world::Micros;
+
+const CLUSTER: [u8; 16] = [9; 16];
+const DATA: &str = "/data";
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// The page cache survives.
+    Kill,
+    /// It does not.
+    PowerCut,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) client: usize,
+    pub(crate) request: u64,
+}
+
+/// What a client asks of a node.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Produce { batch: Bytes, forward: bool },
+    ReadIndex,
+    Command(Vec<u8>),
+    Transfer(NodeId),
+}
+
+/// An answer as a client gets it.
+pub(crate) type Outcome = Result<Answer, ApiError>;
+
+/// Something in a node's mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Packet(Packet),
+    Request {
+        group: u64,
+        caller: Option<Caller>,
+        ask: Ask,
+    },
+    Unreachable(NodeId),
+    Warmed {
+        group: u64,
+        peer: NodeId,
+        first: Index,
+    },
+    Disk(Vec<DiskReport>),
+}
+
+/// What a turn hands over.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) sends: Vec<(NodeId, Envelope)>,
+    pub(crate) answers: Vec<(Caller, Outcome)>,
+    pub(crate) warm: Vec<(u64, NodeId, Index)>,
+    /// Answers to requests for a transfer.
+    pub(crate) transferred: u64,
+    pub(crate) poisoned: bool,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) fs: SimFs,
+    /// Rises with each start and each death.
+    pub(crate) life: u64,
+    pub(crate) process: Option<Process>,
+    pub(crate) paused_until: Micros,
+    /// Thousandths: how fast its clock runs.
+    pub(crate) clock_rate: u64,
+    /// The death that waits for an operation of the disk, and the number of that operation.
+    pub(crate) cut: Option<(Death, u64)>,
+    /// Whether the disk's room is limited now.
+    pub(crate) limited: bool,
+    /// Up to this operation, a sync may fail as asked for.
+    pub(crate) failing_until: u64,
+    pub(crate) slow_until: Micros,
+}
+
+/// The process of a node.
+pub(crate) struct Process {
+    pub(crate) groups: BTreeMap<u64, Group>,
+    pub(crate) worker: DiskWorker,
+    /// Work that the disk has not begun.
+    pub(crate) jobs: Vec<DiskJob>,
+    pub(crate) disk_busy: bool,
+    pub(crate) retry_due: bool,
+    pub(crate) mailbox: Vec<Mail>,
+    /// When the next turn is.
+    pub(crate) wake_at: Micros,
+    callers: BTreeMap<(u64, u64), Option<Caller>>,
+    next_token: u64,
+    _data_dir: DataDir,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
+}
+
+/// A replica of a running process.
+pub(crate) struct Group {
+    pub(crate) replica: Replica,
+    pub(crate) reader: LogReader,
+    pub(crate) published: Published,
+    pub(crate) view: Option<ControllerView>,
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, disk_seed: u64, clock_rate: u64) -> Node {
+        let fs = SimFs::new(disk_seed);
+        Node {
+            id,
+            fs,
+            life: 0,
+            process: None,
+            paused_until: 0,
+            clock_rate,
+            cut: None,
+            limited: false,
+            failing_until: 0,
+            slow_until: 0,
+        }
+    }
+
+    /// What the node's clock says.
+    pub(crate) fn local(&self, now: Micros) -> Millis {
+        now * self.clock_rate / 1_000_000
+    }
+
+    /// When the node's clock will say `deadline`.
+    pub(crate) fn global(&self, deadline: Millis) -> Micros {
+        match deadline.checked_mul(1_000_000) {
+            Some(scaled) => scaled.div_ceil(self.clock_rate),
+            None => Micros::MAX,
+        }
+    }
+
+    /// The death that the disk has met, if it has.
+    pub(crate) fn met_cut(&self) -> Option<Death> {
+        let (death, at) = self.cut?;
+        (self.fs.operations() >= at).then_some(death)
+    }
+
+    /// Lets the process die after `operations` more operations of its disk.
+    pub(crate) fn arm(&mut self, death: Death, operations: u64) {
+        let at = self.fs.operations() + operations;
+        self.fs.cut_after(at);
+        self.cut = Some((death, at));
+    }
+
+    /// Ends the process, now.
+    pub(crate) fn die(&mut self, death: Death) {
+        self.process = None;
+        self.life += 1;
+        self.cut = None;
+        match death {
+            Death::Kill => self.fs.end_process(),
+            Death::PowerCut => {
+                self.fs.power_cycle();
+                self.failing_until = 0;
+            }
+        }
+    }
+
+    /// Starts a process from what is on the disk.
+    pub(crate) fn start(
+        &mut self,
+        swarm: &Swarm,
+        seed: u64,
+        now: Micros,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        let data_dir = DataDir::open(Arc::clone(&fs), Path::new(DATA), CLUSTER, self.id);
+        let data_dir = data_dir.map_err(|error| error.to_string())?;
+        let preparer = match swarm.preparer {
+            true => {
+                let options = PreparerOptions {
+                    files_max: 3,
+                    ..PreparerOptions::default()
+                };
+                let made = Preparer::inline(Arc::clone(&fs), &data_dir.pool_dir(), options);
+                Some(made.map_err(|error| error.to_string())?)
+            }
+            false => None,
+        };
+        let mut worker = DiskWorker::new(Arc::clone(&fs), Meters::default());
+        let mut groups = BTreeMap::new();
+        for group in swarm.groups() {
+            let dir = data_dir
+                .ensure_group(group)
+                .map_err(|error| error.to_string())?;
+            let identity = LogIdentity {
+                cluster: CLUSTER,
+                group,
+            };
+            let opened = open_files(
+                &fs,
+                &dir,
+                identity,
+                &swarm.log,
+                preparer.clone(),
+                &swarm.voters(),
+            );
+            let (files, restart) = opened.map_err(|error| error.to_string())?;
+            let reader = files.log.reader();
+            let view = (group == 0).then(ControllerView::default);
+            let mut machine = view.clone().map(ControllerMachine::new);
+            if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
+                machine.restore(state)?;
+            }
+            let files = Box::new(files);
+            worker.turn(vec![DiskJob::Open { group, files }]);
+            let replica = Replica::new(
+                swarm.replica_config(group),
+                raft::Config::new(self.id, seed ^ group),
+                restart,
+                machine.map(|machine| Box::new(machine) as Box<dyn StateMachine>),
+                reader.clone(),
+                self.local(now),
+            );
+            groups.insert(
+                group,
+                Group {
+                    replica,
+                    reader,
+                    published: Published::default(),
+                    view,
+                },
+            );
+        }
+        if self.met_cut().is_some() {
+            return Err("the power went".to_owned());
+        }
+        for (&group, running) in &groups {
+            checks.started(self.id, group, View::of(running.replica.raft()));
+        }
+        self.life += 1;
+        self.process = Some(Process {
+            groups,
+            worker,
+            jobs: Vec::new(),
+            disk_busy: false,
+            retry_due: false,
+            mailbox: Vec::new(),
+            wake_at: Micros::MAX,
+            callers: BTreeMap::new(),
+            next_token: 1,
+            _data_dir: data_dir,
+        });
+        Ok(())
+    }
+
+    /// One turn of the loop.
+    pub(crate) fn turn(&mut self, now: Micros, checks: &mut Checks) -> Turn {
+        let (id, local) = (self.id, self.local(now));
+        let mut turn = Turn::default();
+        let Some(process) = &mut self.process else {
+            return turn;
+        };
+        for mail in std::mem::take(&mut process.mailbox) {
+            process.handle(id, local, mail, checks);
+        }
+        let groups: Vec<u64> = process.groups.keys().copied().collect();
+        for &group in &groups {
+            if process.groups[&group].replica.next_deadline() <= local {
+                process.input(id, local, group, Input::Tick, checks);
+            }
+        }
+        for &group in &groups {
+            process.hand_over(id, local, group, &mut turn, checks);
+        }
+        turn
+    }
+
+    /// When the node's next timer is due.
+    pub(crate) fn next_deadline(&self) -> Micros {
+        let groups = self
+            .process
+            .iter()
+            .flat_map(|process| process.groups.values());
+        let next = groups.map(|group| group.replica.next_deadline()).min();
+        next.map_or(Micros::MAX, |at| self.global(at))
+    }
+}
+
+impl Process {
+    fn handle(&mut self, id: NodeId, now: Millis, mail: Mail, checks: &mut Checks) {
+        match mail {
+            Mail::Packet(packet) => {
+                let from = packet.from;
+                for envelope in packet.decode() {
+                    let input = Input::Peer {
+                        from,
+                        content: envelope.content,
+                        frames: envelope.frames,
+                    };
+                    self.input(id, now, envelope.group, input, checks);
+                }
+            }
+            Mail::Request { group, caller, ask } => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.callers.insert((group, token), caller);
+                self.input(id, now, group, request(group, token, ask), checks);
+            }
+            Mail::Unreachable(peer) => {
+                let groups: Vec<u64> = self.groups.keys().copied().collect();
+                for group in groups {
+                    self.input(id, now, group, Input::PeerUnreachable(peer), checks);
+                }
+            }
+            Mail::Warmed { group, peer, first } => {
+                self.input(id, now, group, Input::Warmed { peer, first }, checks);
+            }
+            Mail::Disk(reports) => {
+                for report in reports {
+                    let (group, input) = match report {
+                        DiskReport::Done { group, through } => (group, Input::DiskDone { through }),
+                        DiskReport::BallotDurable { group, ballot } => {
+                            (group, Input::BallotDurable(ballot))
+                        }
+                        DiskReport::Full { group, full } => (group, Input::DiskFull(full)),
+                        DiskReport::Fault { group, reason } => (group, Input::Poison { reason }),
+                    };
+                    self.input(id, now, group, input, checks);
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, id: NodeId, now: Millis, group: u64, input: Input, checks: &mut Checks) {
+        let running = self
+            .groups
+            .get_mut(&group)
+            .expect("every node has every group");
+        running.replica.handle(now, input);
+        checks.stepped(id, group, View::of(running.replica.raft()));
+    }
+
+    fn hand_over(
+        &mut self,
+        id: NodeId,
+        now: Millis,
+        group: u64,
+        turn: &mut Turn,
+        checks: &mut Checks,
+    ) {
+        let running = self
+            .groups
+            .get_mut(&group)
+            .expect("every node has every group");
+        let effects = running.replica.take_effects(now);
+        checks.stepped(id, group, View::of(running.replica.raft()));
+        let mut ballot = None;
+        let mut ops = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Disk { number, op } => ops.push((number, op)),
+                Effect::SaveBallot(newer) => ballot = Some(newer),
+                Effect::Send { to, envelope } => {
+                    checks.sent(id, group, to, &envelope.content);
+                    turn.sends.push((to, envelope));
+                }
+                Effect::Warm {
+                    peer,
+                    first,
+                    bytes_max,
+                } => {
+                    running
+                        .reader
+                        .populate(first, bytes_max)
+                        .expect("the disk reads well");
+                    turn.warm.push((group, peer, first));
+                }
+                Effect::Publish(published) => {
+                    checks.published(id, group, &running.published, &published, &running.reader);
+                    running.published = published;
+                }
+                Effect::Reply { token, result } => {
+                    let caller = self.callers.remove(&(group, token));
+                    let caller = caller.expect("a request is answered once");
+                    turn.transferred += u64::from(result == Ok(Answer::Transferred));
+                    if let Some(caller) = caller {
+                        turn.answers.push((caller, result));
+                    }
+                }
+            }
+        }
+        turn.poisoned |= running.replica.poisoned().is_some();
+        if ballot.is_some() || !ops.is_empty() {
+            self.jobs.push(DiskJob::Write { group, ballot, ops });
+        }
+    }
+}
+
+fn request(group: u64, token: u64, ask: Ask) -> Input {
+    match ask {
+        Ask::Produce { batch, forward } => {
+            let frame = UnstampedFrame::parse(BytesMut::from(&batch[..]), PAYLOAD_MAX);
+            let frame = frame.expect("the client builds whole frames");
+            let head = check_batch(frame.header(), frame.payload(), group, &caps());
+            Input::Produce {
+                token,
+                head: head.expect("the client builds whole batches"),
+                frame,
+                forward,
+            }
+        }
+        Ask::ReadIndex => Input::ReadIndex { token },
+        Ask::Command(payload) => Input::Command { token, payload },
+        Ask::Transfer(to) => Input::Transfer { token, to },
+    }
+}

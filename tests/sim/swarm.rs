@@ -1,0 +1,200 @@
+//! The swarm: what one seed draws. Owns which faults are on in a run, how often they come, and how the cluster is set up.
+//!
+//! Must not know how a fault is carried out. Runs that leave some faults out reach states that a run with all of them never sees.
+
+use fastrand::Rng;
+use plimsoll::replica::ReplicaConfig;
+use plimsoll::wire::BatchCaps;
+use segment_store::LogOptions;
+
+use crate::world::{MILLI, Micros, SECOND};
+
+/// The partition of the run.
+pub(crate) const PARTITION: u64 = 7;
+pub(crate) const PAYLOAD_MAX: usize = 1 << 16;
+
+/// A kind of fault, or of interference, that a run may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A process dies between two operations of its disk; what it wrote stays in the page cache.
+    Kill,
+    /// The power of one node goes at some operation of its disk.
+    PowerCut,
+    /// The power of all nodes goes at once.
+    PowerCutAll,
+    /// A process stands still for a while.
+    Pause,
+    /// Two sets of nodes do not hear each other.
+    Partition,
+    /// One node hears nobody, and nobody hears it.
+    Isolate,
+    /// Messages from one node to another are lost, not those back.
+    OneWay,
+    /// Two halves that hear only one node in common.
+    Bridge,
+    /// Links come and go in quick turns.
+    Flap,
+    /// A sync reports an error.
+    FailedSync,
+    /// A disk fills up for a while.
+    NoSpace,
+    /// A disk gets slow for a while.
+    SlowDisk,
+    /// Leadership is handed over on request.
+    Transfer,
+}
+
+pub(crate) const FAULTS: [Fault; 13] = [
+    Fault::Kill,
+    Fault::PowerCut,
+    Fault::PowerCutAll,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::Isolate,
+    Fault::OneWay,
+    Fault::Bridge,
+    Fault::Flap,
+    Fault::FailedSync,
+    Fault::NoSpace,
+    Fault::SlowDisk,
+    Fault::Transfer,
+];
+
+/// How the network treats a message when nothing is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub(crate) delay_min: Micros,
+    pub(crate) delay_max: Micros,
+    /// Of a thousand messages.
+    pub(crate) lost: u32,
+    pub(crate) doubled: u32,
+    /// Whether messages of one link keep their order.
+    pub(crate) ordered: bool,
+    /// Whether the messages of one turn to one peer travel together.
+    pub(crate) coalesced: bool,
+}
+
+impl Weather {
+    /// How it is once everything has healed.
+    pub(crate) const CALM: Weather = Weather {
+        delay_min: 50,
+        delay_max: 500,
+        lost: 0,
+        doubled: 0,
+        ordered: true,
+        coalesced: true,
+    };
+}
+
+/// What one seed draws.
+#[derive(Clone, Debug)]
+pub(crate) struct Swarm {
+    pub(crate) nodes: u64,
+    /// Whether group 0 runs beside the partition.
+    pub(crate) controller: bool,
+    pub(crate) preparer: bool,
+    pub(crate) log: LogOptions,
+    pub(crate) snapshot_every_entries: u64,
+    pub(crate) request_timeout_ms: u64,
+    pub(crate) weather: Weather,
+    pub(crate) disk_delay_max: Micros,
+    /// A node's clock runs at 1000 minus to 1000 plus this many thousandths.
+    pub(crate) drift: u64,
+    pub(crate) faults: Vec<Fault>,
+    /// Mean time between two faults.
+    pub(crate) fault_every: Micros,
+    pub(crate) restart_after_max: Micros,
+    pub(crate) safety: Micros,
+    pub(crate) producers: usize,
+    pub(crate) consumers: usize,
+    pub(crate) window: u64,
+    pub(crate) think_max: Micros,
+    pub(crate) value_len_max: usize,
+    pub(crate) forward: bool,
+}
+
+impl Swarm {
+    pub(crate) fn draw(rng: &mut Rng) -> Swarm {
+        let weather = Weather {
+            delay_min: 50,
+            delay_max: pick(rng, &[300, 2 * MILLI, 20 * MILLI, 60 * MILLI]),
+            lost: pick(rng, &[0, 0, 10, 50, 200]),
+            doubled: pick(rng, &[0, 0, 10, 100]),
+            ordered: rng.bool(),
+            coalesced: rng.bool(),
+        };
+        let segment = pick(rng, &[16 << 10, 32 << 10, 64 << 10]);
+        let keep = pick(rng, &[30, 50, 100]);
+        let mut faults: Vec<Fault> = FAULTS
+            .into_iter()
+            .filter(|_| rng.u32(0..100) < keep)
+            .collect();
+        if faults.is_empty() {
+            faults.push(Fault::Transfer);
+        }
+        Swarm {
+            nodes: pick(rng, &[1, 3, 3, 3, 3, 5]),
+            controller: rng.bool(),
+            preparer: rng.bool(),
+            log: LogOptions {
+                segment_bytes_first: segment,
+                segment_bytes_max: segment * pick(rng, &[1, 4]),
+                payload_bytes_max: PAYLOAD_MAX,
+                index_every_bytes: pick(rng, &[512, 4096]),
+            },
+            snapshot_every_entries: pick(rng, &[8, 40, 65_536]),
+            request_timeout_ms: pick(rng, &[300, 1_000, 5_000]),
+            weather,
+            disk_delay_max: pick(rng, &[200, 2 * MILLI, 20 * MILLI]),
+            drift: pick(rng, &[0, 10, 150]),
+            faults,
+            fault_every: pick(rng, &[100 * MILLI, 300 * MILLI, SECOND]),
+            restart_after_max: pick(rng, &[50 * MILLI, 500 * MILLI, 2 * SECOND]),
+            safety: rng.u64(2 * SECOND..6 * SECOND),
+            producers: rng.usize(1..=3),
+            consumers: rng.usize(1..=2),
+            window: pick(rng, &[1, 4, 16, 32]),
+            think_max: pick(rng, &[2 * MILLI, 20 * MILLI, 100 * MILLI]),
+            value_len_max: pick(rng, &[32, 200, 3_000]),
+            forward: rng.bool(),
+        }
+    }
+
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// The groups of every node, ascending.
+    pub(crate) fn groups(&self) -> Vec<u64> {
+        match self.controller {
+            true => vec![0, PARTITION],
+            false => vec![PARTITION],
+        }
+    }
+
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        (1..=self.nodes).collect()
+    }
+
+    pub(crate) fn replica_config(&self, group: u64) -> ReplicaConfig {
+        ReplicaConfig {
+            batch_caps: caps(),
+            request_timeout_ms: self.request_timeout_ms,
+            snapshot_every_entries: self.snapshot_every_entries,
+            uncommitted_bytes_max: 1 << 20,
+            append_bytes_max: 64 << 10,
+            ..ReplicaConfig::new(group)
+        }
+    }
+}
+
+pub(crate) fn caps() -> BatchCaps {
+    BatchCaps {
+        payload_bytes_max: PAYLOAD_MAX,
+        records_bytes_max: PAYLOAD_MAX,
+    }
+}
+
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.usize(0..from.len())]
+}
