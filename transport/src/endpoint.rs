@@ -178,7 +178,10 @@ impl Endpoint {
             .inner
             .quinn
             .connect_with(config, address, &expected.dns_name())
-            .map_err(|error| local(error.to_string()))?;
+            .map_err(|error| match error {
+                quinn::ConnectError::EndpointStopping => ConnectError::Closed,
+                error => local(error.to_string()),
+            })?;
         match timeout(
             self.inner.options.handshake_timeout,
             shake_hands(connecting, address, expected, alpn),
@@ -234,10 +237,7 @@ async fn shake_hands(
     let refused = |lost: ConnectionLost| match lost {
         ConnectionLost::TimedOut => ConnectError::NoAnswer { address, node },
         ConnectionLost::Broken { reason } => not_that_node(reason),
-        ConnectionLost::ClosedHere => ConnectError::Local {
-            address,
-            reason: "the endpoint is closed".to_owned(),
-        },
+        ConnectionLost::ClosedHere => ConnectError::Closed,
         reason => ConnectError::Refused {
             address,
             node,

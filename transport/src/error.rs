@@ -89,7 +89,10 @@ pub enum ConnectError {
         /// What it said.
         reason: ConnectionLost,
     },
-    /// This endpoint cannot dial: closed, or an address it has no route or family for.
+    /// This endpoint was closed, here.
+    #[error("the endpoint is closed")]
+    Closed,
+    /// This endpoint cannot dial: an address it has no route or family for.
     #[error("cannot dial {address}: {reason}")]
     Local {
         /// The address dialed.

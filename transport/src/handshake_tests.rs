@@ -398,7 +398,7 @@ async fn a_closed_endpoint_tells_the_other_side_why() {
     assert_eq!(lost, ConnectionLost::ClosedByPeer { code, reason });
     assert!(one.accept().await.is_none());
     let again = one.connect(two.local_addr(), 2, Alpn::Peer).await;
-    assert!(matches!(again, Err(ConnectError::Local { .. })));
+    assert!(matches!(again, Err(ConnectError::Closed)));
 }
 
 #[tokio::test]

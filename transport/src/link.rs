@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
-use crate::error::{ConnectError, close};
+use crate::error::{ConnectError, ConnectionLost, close};
 use crate::identity::Alpn;
 
 /// Longest pause before the first attempt after a loss. The pause doubles with each failure.
@@ -87,6 +87,7 @@ impl Dialer {
                     self.hold(connection, &mut pause).await;
                     complaint.clear();
                 }
+                Err(DialError::Connect(ConnectError::Closed)) => return,
                 Err(error) => self.complain(&mut complaint, error.to_string()),
             }
             sleep(pause.next()).await;
@@ -101,6 +102,9 @@ impl Dialer {
         self.slot.send_replace(Some(connection.clone()));
         let reason = connection.closed().await;
         self.slot.send_replace(None);
+        if reason == ConnectionLost::ClosedHere {
+            return;
+        }
         tracing::warn!(node, address, %reason, "link down");
         // One that breaks as soon as it is made has not earned a quick new attempt.
         if since.elapsed() >= PAUSE_MAX {
