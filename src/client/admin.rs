@@ -34,7 +34,7 @@ impl Admin {
     }
 
     /// Makes a topic, and waits until each of its partitions has a leader or the time is over. `replicas` 0 stands for the
-    /// cluster's default.
+    /// cluster's default. A topic that an earlier attempt of the same call has made, whose answer was lost, is not in its own way.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the name or the numbers cannot be or the topic exists; [`ClientError::Timeout`].
@@ -49,6 +49,7 @@ impl Admin {
             name: name.to_owned(),
             partitions,
             replicas,
+            token: fastrand::u64(..),
         };
         match self
             .cluster

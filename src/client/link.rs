@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use transport::{Alpn, Connection, Credentials, Endpoint, Limits, TransportOptions};
+use transport::{
+    Alpn, Connection, Credentials, Endpoint, Limits, RecvHalf, SendHalf, TransportOptions,
+};
 
 use super::ClientError;
 use super::admin::unexpected;
@@ -166,6 +168,11 @@ impl Cluster {
         let found =
             found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))?;
         found.connection(&self.endpoint).await
+    }
+
+    /// A new stream to `node`.
+    pub(super) async fn open(&self, node: u64) -> Result<(SendHalf, RecvHalf), Failure> {
+        open(&self.connection(node).await?).await
     }
 
     /// One request to one node, on a stream of its own.
@@ -446,7 +453,7 @@ impl Node {
     ) -> Result<Reply, Failure> {
         let attempt = async {
             let connection = self.connection(endpoint).await?;
-            let (mut send, mut recv) = connection.open_bi(0).await.map_err(unreachable)?;
+            let (mut send, mut recv) = open(&connection).await?;
             let (kind, head) = encode_request(request);
             send.send(kind, &head, &mut []).await.map_err(unreachable)?;
             send.finish();
@@ -462,6 +469,16 @@ impl Node {
             Ok(result) => result,
             Err(_) => Err(Failure::Unreachable(format!("no answer within {limit:?}"))),
         }
+    }
+}
+
+/// A stream of a connection. A node lets each client have a certain number at a time; whoever uses all of them is told so.
+async fn open(connection: &Connection) -> Result<(SendHalf, RecvHalf), Failure> {
+    match timeout(ATTEMPT_TIMEOUT, connection.open_bi(0)).await {
+        Ok(opened) => opened.map_err(unreachable),
+        Err(_) => Err(Failure::Unreachable(format!(
+            "it gave us no more streams within {ATTEMPT_TIMEOUT:?}: this client has as many in use as a node allows"
+        ))),
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Command {
         nodes: Vec<u64>,
         /// Most partitions the cluster may have with this topic, as the proposing node is configured.
         partitions_max: u32,
+        /// What the creator drew for this creation: repeated with it, the command finds its own topic.
+        token: u64,
     },
     /// Removes a topic and, with it, the records of all its partitions.
     DeleteTopic {

@@ -70,6 +70,7 @@ mod tests {
             replicas: 1,
             nodes: vec![1],
             partitions_max: 10_000,
+            token: 7,
         })
     }
 

@@ -32,6 +32,7 @@ struct Snapshot {
 struct StoredTopic {
     name: String,
     id: u64,
+    token: u64,
     partitions: Vec<StoredPartition>,
 }
 
@@ -48,6 +49,7 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
         .map(|topic| StoredTopic {
             name: topic.name.clone(),
             id: topic.id,
+            token: topic.token,
             partitions: topic
                 .partitions
                 .iter()
@@ -116,6 +118,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, SnapshotError> {
         state.insert(Topic {
             name: topic.name,
             id: topic.id,
+            token: topic.token,
             partitions,
         });
     }

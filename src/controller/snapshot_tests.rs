@@ -13,6 +13,7 @@ fn state() -> State {
             replicas: 3,
             nodes: nodes.clone(),
             partitions_max: 10_000,
+            token: 7,
         });
         assert!(matches!(outcome, Outcome::TopicCreated { .. }));
     }
@@ -45,6 +46,7 @@ fn groups_and_topics_deleted_before_a_snapshot_are_not_used_again_after_it() {
         replicas: 1,
         nodes: vec![1],
         partitions_max: 10_000,
+        token: 8,
     });
     let topic = restored.topic("new").unwrap();
     assert_eq!((topic.id, topic.partitions[0].group), (4, 8));
@@ -56,11 +58,12 @@ fn the_stored_bytes_of_a_snapshot_never_change() {
     assert_eq!(
         hex(&encode(&state())),
         concat!(
-            "01686172626f7572732d6f662d7468652d6e6f7274680300000000000000010000000000000002000000000000000300",
-            "000000000000e0ffffff0300000001000000000000000200000000000000030000000000000002000000000000000300",
-            "00000000000001000000000000000100000000000000c8ffffff030000000200000000000000d0ffffff030000009500",
-            "000073ffffff020000000000000090ffffff010000007368697073ffffff0100000000000000b8ffffff020000000800",
-            "00000000000004000000000000006500000000000000b8ffffff02000000"
+            "01686172626f7572732d6f662d7468652d6e6f72746803000000000000000100000000000000020000000000000003",
+            "00000000000000e0ffffff030000000100000000000000020000000000000003000000000000000200000000000000",
+            "030000000000000001000000000000000100000000000000c8ffffff030000000200000000000000d0ffffff030000",
+            "009500000073ffffff0200000000000000070000000000000088ffffff010000007368697073ffffff010000000000",
+            "00000700000000000000a8ffffff02000000080000000000000004000000000000006500000000000000a8ffffff02",
+            "000000"
         )
     );
 }
@@ -83,6 +86,7 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
     let topic = Topic {
         name: "second".into(),
         id: 1,
+        token: 8,
         partitions: vec![Partition {
             group: 1,
             replicas: vec![1],

@@ -23,6 +23,8 @@ pub struct Topic {
     pub name: String,
     /// Its number, never used again after it is deleted.
     pub id: u64,
+    /// What its creator drew; see [`Command::CreateTopic`].
+    pub token: u64,
     /// Its partitions; partition `p` is at position `p`.
     pub partitions: Vec<Partition>,
 }
@@ -109,7 +111,8 @@ impl State {
                 replicas,
                 nodes,
                 partitions_max,
-            } => self.create_topic(name, partitions, replicas, nodes, partitions_max),
+                token,
+            } => self.create_topic(name, partitions, replicas, nodes, partitions_max, token),
             Command::DeleteTopic { name } => self.delete_topic(&name),
             Command::AllocateProducerIds { count } => self.allocate_producer_ids(count),
         };
@@ -123,10 +126,16 @@ impl State {
         replicas: u32,
         mut nodes: Vec<u64>,
         partitions_max: u32,
+        token: u64,
     ) -> Result<Outcome, Refusal> {
         topic_name::check(&name).map_err(|reason| Refusal::InvalidTopic { reason })?;
-        if self.topics.contains_key(&name) {
-            return Err(Refusal::TopicExists);
+        match self.topics.get(&name) {
+            // The same creation again, whose first answer was lost.
+            Some(topic) if topic.token == token => {
+                return Ok(Outcome::TopicCreated { topic: topic.id });
+            }
+            Some(_) => return Err(Refusal::TopicExists),
+            None => {}
         }
         nodes.sort_unstable();
         nodes.dedup();
@@ -139,6 +148,7 @@ impl State {
         let topic = Topic {
             name,
             id: self.next_topic,
+            token,
             partitions,
         };
         self.next_topic += 1;

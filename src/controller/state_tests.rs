@@ -9,6 +9,7 @@ fn create(name: &str, partitions: u32, replicas: u32) -> Command {
         replicas,
         nodes: vec![1, 2, 3],
         partitions_max: 10_000,
+        token: 7,
     }
 }
 
@@ -41,10 +42,24 @@ fn a_topic_that_exists_is_not_made_again() {
     let mut state = State::default();
     state.apply(create("ships", 3, 2));
     let before = state.clone();
-    assert_eq!(
-        refusal(state.apply(create("ships", 1, 1))),
-        Refusal::TopicExists
-    );
+    let by_another = Command::CreateTopic {
+        name: "ships".into(),
+        partitions: 3,
+        replicas: 2,
+        nodes: vec![1, 2, 3],
+        partitions_max: 10_000,
+        token: 8,
+    };
+    assert_eq!(refusal(state.apply(by_another)), Refusal::TopicExists);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_creation_that_is_sent_again_finds_its_own_topic() {
+    let mut state = State::default();
+    let created = state.apply(create("ships", 3, 2));
+    let before = state.clone();
+    assert_eq!(state.apply(create("ships", 3, 2)), created);
     assert_eq!(state, before);
 }
 
@@ -85,6 +100,7 @@ fn partition_and_replica_counts_out_of_range_are_refused() {
         replicas: 2,
         nodes: vec![7, 7],
         partitions_max: 10_000,
+        token: 7,
     };
     assert!(matches!(
         refusal(state.apply(twice_the_same)),
@@ -102,6 +118,7 @@ fn the_cluster_has_a_limit_of_partitions_in_all() {
         replicas: 1,
         nodes: vec![1, 2, 3],
         partitions_max: 10,
+        token: 7,
     };
     state.apply(create("seven", 7));
     assert!(matches!(

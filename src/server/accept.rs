@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::Semaphore;
 use transport::{Alpn, Connection, Endpoint, Incoming, RefusedError};
 
-use super::route;
 use super::shared::Shared;
+use super::{produce, route};
 
 /// Accepts until the endpoint is closed.
 pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
@@ -31,12 +32,19 @@ async fn admit(shared: Arc<Shared>, incoming: Incoming) {
     }
 }
 
-/// Each stream of a client is served by a task of its own; the transport limits how many there are.
+/// Each stream of a client is served by a task of its own; the transport limits how many there are. All streams of a connection share half
+/// of the node's budget for batches, so that no one client can hold all of it.
 async fn serve_client(shared: Arc<Shared>, connection: Connection) {
     tracing::debug!(client = %connection.identity(), address = %connection.remote_address(), "a client has connected");
     shared.clients.fetch_add(1, Ordering::Relaxed);
+    let share = Arc::new(Semaphore::new(produce::share_of_one(&shared.config.limits)));
     while let Ok((send, recv)) = connection.accept_bi().await {
-        tokio::spawn(route::serve_stream(Arc::clone(&shared), send, recv));
+        tokio::spawn(route::serve_stream(
+            Arc::clone(&shared),
+            Arc::clone(&share),
+            send,
+            recv,
+        ));
     }
     shared.clients.fetch_sub(1, Ordering::Relaxed);
 }

@@ -18,9 +18,11 @@ use super::metrics::Metrics;
 use super::peer::{Outgoing, Peers};
 use super::producer_ids::ProducerIds;
 use super::shared::Shared;
-use super::{accept, reconcile, transfer};
+use super::{accept, produce, reconcile, transfer};
 use crate::config::Config;
-use crate::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
+use crate::controller::{
+    CONTROLLER_GROUP, ControllerMachine, ControllerView, PARTITIONS_PER_TOPIC_MAX,
+};
 use crate::raft;
 use crate::replica::{self, GroupSpec, LoopConfig, MailboxLimits, Poisoned, ReplicaConfig};
 use crate::wire::BatchCaps;
@@ -31,8 +33,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 /// Bytes of commands to the controller that may wait, besides batches.
 const COMMAND_BYTES: u64 = 1 << 20;
-/// Streams a peer may open besides one per group.
+/// Streams a peer may open besides one per group, and a client besides what its producers and consumers need.
 const EXTRA_STREAMS: u32 = 64;
+/// Streams a client may open: enough to produce to every partition of the widest topic and to read all of them.
+const STREAMS_MAX_CLIENT: u32 = 2 * PARTITIONS_PER_TOPIC_MAX + EXTRA_STREAMS;
 
 /// What is settled before any thread of the node runs.
 pub(super) struct Prepared {
@@ -112,6 +116,7 @@ impl Network {
         let options = TransportOptions {
             connections_max: config.limits.connections_max as usize,
             streams_max_peer: config.limits.partitions_max + EXTRA_STREAMS,
+            streams_max_client: STREAMS_MAX_CLIENT,
             ..TransportOptions::default()
         };
         let listen = config.node.listen;
@@ -144,7 +149,7 @@ impl Network {
             .open(controller)
             .await
             .map_err(|error| StartError::Controller(error.to_string()))?;
-        let produce_bytes = config.limits.produce_in_flight_bytes_max as usize;
+        let produce_bytes = produce::budget(&config.limits);
         let shared = Arc::new(Shared {
             config,
             replicas,
@@ -152,7 +157,7 @@ impl Network {
             peers,
             metrics,
             producer_ids: ProducerIds::default(),
-            produce_bytes: Arc::new(Semaphore::new(produce_bytes.min(Semaphore::MAX_PERMITS))),
+            produce_bytes: Arc::new(Semaphore::new(produce_bytes)),
             clients: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             reconciled: reconcile::channel(),

@@ -1,13 +1,13 @@
 //! The produce walk, from the stream to the replica's mailbox and back: one task reads, checks and submits, one answers in order.
 //!
-//! A batch's bytes are counted against the node's budget before its body is allocated, and until it is answered; while the budget is used up,
-//! streams wait unread and QUIC holds their senders back. An error of a batch is answered and the stream goes on. Must not know
+//! A batch's bytes are counted against its client's share and the node's budget before its body is allocated, and until it is answered; while
+//! either is used up, streams wait unread and QUIC holds their senders back. An error of a batch is answered and the stream goes on. Must not know
 //! terms, indexes or disks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use transport::{RecvError, RecvHalf, SendHalf};
 
 use segment_store::UnstampedFrame;
@@ -15,20 +15,35 @@ use segment_store::UnstampedFrame;
 use super::metrics::TopicMetrics;
 use super::route;
 use super::shared::Shared;
+use crate::config::LimitsConfig;
 use crate::replica::{Group, Submitted};
 use crate::wire::{ApiError, Reply, Request, check_batch, decode_request};
 
 /// Most batches of one stream accepted and not yet answered.
 const STREAM_BATCHES_MAX: usize = 1_024;
 /// How long the body of an announced batch may take, lest it hold its share of the budget for ever.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// What a frame is longer than its payload, at most: header and padding.
 const FRAME_SLACK: u64 = 128;
+
+/// Bytes of batches that this node holds for all clients at most; the largest batch fits in any case.
+pub(super) fn budget(limits: &LimitsConfig) -> usize {
+    let largest = limits.batch_bytes_max + FRAME_SLACK;
+    let bytes = limits.produce_in_flight_bytes_max.max(largest) as usize;
+    bytes.min(Semaphore::MAX_PERMITS)
+}
+
+/// What one connection may have of the budget: half, and the largest batch in any case.
+pub(super) fn share_of_one(limits: &LimitsConfig) -> usize {
+    let largest = (limits.batch_bytes_max + FRAME_SLACK) as usize;
+    (budget(limits) / 2).max(largest)
+}
 
 /// A batch whose head has arrived and whose body has not.
 pub(super) struct Announced {
     pub(super) correlation: u64,
     pub(super) group: u64,
+    pub(super) forward: bool,
     pub(super) body_len: u32,
 }
 
@@ -36,8 +51,11 @@ pub(super) struct Announced {
 struct Pending {
     correlation: u64,
     outcome: Outcome,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 }
+
+/// Room for a batch: of its client's share, and of the node's budget.
+type Permit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 enum Outcome {
     Refused(ApiError),
@@ -59,6 +77,7 @@ struct Target {
 /// Serves a stream of produce requests, of which the first is announced, to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    share: Arc<Semaphore>,
     send: SendHalf,
     mut recv: RecvHalf,
     first: Announced,
@@ -67,6 +86,7 @@ pub(super) async fn serve(
     let answering = tokio::spawn(answer(Arc::clone(&shared), send, answers));
     let mut reader = Reader {
         shared,
+        share,
         target: None,
     };
     let mut announced = Some(first);
@@ -124,9 +144,14 @@ async fn next(recv: &mut RecvHalf) -> Result<Option<Announced>, ApiError> {
         }
     };
     match decode_request(head.kind, &head.head)? {
-        Request::Produce { correlation, group } => Ok(Some(Announced {
+        Request::Produce {
             correlation,
             group,
+            forward,
+        } => Ok(Some(Announced {
+            correlation,
+            group,
+            forward,
             body_len: head.body_len,
         })),
         _ => Err(ApiError::InvalidRequest {
@@ -137,10 +162,11 @@ async fn next(recv: &mut RecvHalf) -> Result<Option<Announced>, ApiError> {
 
 struct Reader {
     shared: Arc<Shared>,
+    share: Arc<Semaphore>,
     target: Option<Target>,
 }
 
-type Taken = Result<(Outcome, Option<OwnedSemaphorePermit>), ApiError>;
+type Taken = Result<(Outcome, Option<Permit>), ApiError>;
 
 impl Reader {
     /// Receives the body of a batch, checks it and submits it. The inner error is to be answered; with the outer the stream is over.
@@ -152,22 +178,28 @@ impl Reader {
                 max: payload_bytes_max,
             }));
         }
-        let permits = Arc::clone(&self.shared.produce_bytes);
-        let permit = permits
-            .acquire_many_owned(batch.body_len)
-            .await
-            .expect("the semaphore is never closed");
+        // The share first: who waits for its own share holds nothing of the others'.
+        let share = room(&self.share, batch.body_len).await;
+        let permit = (
+            share,
+            room(&self.shared.produce_bytes, batch.body_len).await,
+        );
         let Ok(message) = tokio::time::timeout(BODY_WITHIN, recv.recv(&route::HEADS)).await else {
             recv.stop(transport::close::PROTOCOL);
             return Err(RecvError::Closed);
         };
         let body = message?.ok_or(RecvError::Closed)?.body;
         Ok(self
-            .submit(batch.group, body)
+            .submit(batch.group, batch.forward, body)
             .map(|outcome| (outcome, Some(permit))))
     }
 
-    fn submit(&mut self, group: u64, body: bytes::BytesMut) -> Result<Outcome, ApiError> {
+    fn submit(
+        &mut self,
+        group: u64,
+        forward: bool,
+        body: bytes::BytesMut,
+    ) -> Result<Outcome, ApiError> {
         let limits = &self.shared.config.limits;
         let frame =
             UnstampedFrame::parse(body, limits.batch_bytes_max as usize).map_err(|error| {
@@ -178,7 +210,7 @@ impl Reader {
         let header = *frame.header();
         let head = check_batch(&header, frame.payload(), group, &self.shared.batch_caps())?;
         let target = self.target(group)?;
-        let ack = target.group.submit(frame, head, false);
+        let ack = target.group.submit(frame, head, forward);
         Ok(Outcome::Submitted {
             ack,
             metrics: target.metrics.clone(),
@@ -205,6 +237,14 @@ impl Reader {
         }
         Ok(self.target.as_ref().expect("set above"))
     }
+}
+
+/// Waits until as many bytes may be held.
+async fn room(budget: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
+    Arc::clone(budget)
+        .acquire_many_owned(bytes)
+        .await
+        .expect("the semaphore is never closed")
 }
 
 /// Answers the batches of a stream in the order they came.
@@ -247,4 +287,32 @@ async fn answer(shared: Arc<Shared>, mut send: SendHalf, mut answers: mpsc::Rece
         }
     }
     send.finish();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_may_hold_half_of_the_budget_and_the_largest_batch_always_fits() {
+        let mut limits = LimitsConfig::default();
+        assert_eq!(share_of_one(&limits) * 2, budget(&limits));
+        limits.produce_in_flight_bytes_max = limits.batch_bytes_max;
+        let largest = (limits.batch_bytes_max + FRAME_SLACK) as usize;
+        assert_eq!((share_of_one(&limits), budget(&limits)), (largest, largest));
+    }
+
+    #[tokio::test]
+    async fn batches_past_the_share_wait_until_one_is_answered() {
+        let share = Arc::new(Semaphore::new(100));
+        let first = room(&share, 60).await;
+        let second = tokio::spawn({
+            let share = Arc::clone(&share);
+            async move { room(&share, 60).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        assert_eq!(second.await.unwrap().num_permits(), 60);
+    }
 }

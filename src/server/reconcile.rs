@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::shared::Shared;
 use crate::controller::State;
@@ -15,6 +16,8 @@ use crate::replica::{GroupSpec, OpenError};
 
 /// Pause before groups that could not be opened are tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Groups that are opened at a time: their disk work is small, and waits for the disk more than for the processor.
+const OPENING_MAX: usize = 16;
 
 /// Follows the controller's view for as long as the node runs. `leftovers` are the folders found at the start.
 pub(super) async fn reconcile(shared: Arc<Shared>, leftovers: Vec<u64>) {
@@ -73,29 +76,47 @@ async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -
         }
         leftovers.remove(&group);
     }
-    let mut complete = true;
-    for (group, replicas) in state
+    let specs = state
         .groups()
-        .filter(|(_, replicas)| replicas.contains(&here))
-    {
-        if open.contains(&group) || shared.is_stopping() {
-            continue;
-        }
-        leftovers.remove(&group);
-        let spec = GroupSpec {
+        .filter(|(group, replicas)| replicas.contains(&here) && !open.contains(group))
+        .map(|(group, replicas)| GroupSpec {
             group,
             voters: replicas.to_vec(),
             preferred: replicas.first().copied(),
             state_machine: None,
-        };
-        match shared.replicas.open(spec).await {
-            Ok(_) => {}
-            Err(OpenError::ShuttingDown) => return false,
-            Err(error) => {
+        })
+        .collect::<Vec<_>>();
+    for spec in &specs {
+        leftovers.remove(&spec.group);
+    }
+    open_all(shared, specs).await
+}
+
+/// Opens groups, some at a time, in their order. False if one could not be opened.
+async fn open_all(shared: &Shared, specs: Vec<GroupSpec>) -> bool {
+    let mut waiting = specs.into_iter();
+    let mut opening = JoinSet::new();
+    let mut complete = true;
+    loop {
+        while opening.len() < OPENING_MAX
+            && !shared.is_stopping()
+            && let Some(spec) = waiting.next()
+        {
+            let (replicas, group) = (shared.replicas.clone(), spec.group);
+            opening.spawn(async move { (group, replicas.open(spec).await) });
+        }
+        match opening.join_next().await {
+            None => return complete && waiting.next().is_none(),
+            Some(Ok((_, Ok(_)))) => {}
+            Some(Ok((_, Err(OpenError::ShuttingDown)))) => complete = false,
+            Some(Ok((group, Err(error)))) => {
                 tracing::error!(group, %error, "a group cannot be opened on this node");
+                complete = false;
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "the opening of a group ended unexpectedly");
                 complete = false;
             }
         }
     }
-    complete
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use transport::{Limits, RecvHalf, SendError, SendHalf};
 
 use super::shared::{Shared, reason};
@@ -18,7 +19,14 @@ pub(super) const HEADS: Limits = Limits {
 };
 
 /// Serves a stream to its end. Errors of a request are answered; only a stream that breaks the framing just ends.
-pub(super) async fn serve_stream(shared: Arc<Shared>, mut send: SendHalf, mut recv: RecvHalf) {
+///
+/// `share` is what this client may have of the node's budget for batches.
+pub(super) async fn serve_stream(
+    shared: Arc<Shared>,
+    share: Arc<Semaphore>,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+) {
     loop {
         let head = match recv.recv_head(&HEADS).await {
             Ok(Some(head)) => head,
@@ -29,13 +37,18 @@ pub(super) async fn serve_stream(shared: Arc<Shared>, mut send: SendHalf, mut re
             }
         };
         let answer = match decode_request(head.kind, &head.head) {
-            Ok(Request::Produce { correlation, group }) => {
+            Ok(Request::Produce {
+                correlation,
+                group,
+                forward,
+            }) => {
                 let first = produce::Announced {
                     correlation,
                     group,
+                    forward,
                     body_len: head.body_len,
                 };
-                return produce::serve(shared, send, recv, first).await;
+                return produce::serve(shared, share, send, recv, first).await;
             }
             Ok(request) if head.body_len > 0 => {
                 let reason = format!("{} bytes follow a request that has no body", head.body_len);
@@ -86,7 +99,8 @@ async fn control(shared: &Arc<Shared>, request: Request) -> Result<Reply, ApiErr
             name,
             partitions,
             replicas,
-        } => topics::create(shared, name, partitions, replicas).await,
+            token,
+        } => topics::create(shared, name, partitions, replicas, token).await,
         Request::DeleteTopic { name } => topics::delete(shared, name).await,
         Request::ProducerId => {
             let id = shared.producer_ids.next(shared).await?;

@@ -92,6 +92,7 @@ pub(super) async fn create(
     name: String,
     partitions: u32,
     replicas: u32,
+    token: u64,
 ) -> Result<Reply, ApiError> {
     let nodes: Vec<u64> = shared.config.nodes.iter().map(|node| node.id).collect();
     let replicas = match replicas {
@@ -105,6 +106,7 @@ pub(super) async fn create(
         replicas,
         nodes,
         partitions_max,
+        token,
     };
     let created = shared.command(&command).await?;
     tracing::info!(

@@ -22,6 +22,9 @@ pub enum Request {
         correlation: u64,
         /// The partition's group.
         group: u64,
+        /// Whether a replica that does not lead passes the batch on to the leader, instead of answering
+        /// [`NotLeader`](super::ApiError::NotLeader).
+        forward: bool,
     },
     /// Send committed frames from a place on, one reply after another.
     Fetch {
@@ -47,6 +50,9 @@ pub enum Request {
         partitions: u32,
         /// Replicas of each; 0 for the cluster's default.
         replicas: u32,
+        /// A number drawn at random for this creation. Sent again with the same number, after a lost answer, it is answered as if for the
+        /// first time; with any other, a topic of that name exists.
+        token: u64,
     },
     /// Delete a topic with all its records.
     DeleteTopic {

@@ -18,6 +18,7 @@ async fn one_partition() -> (Cluster, Raw, u64) {
         name: "ships".into(),
         partitions: 1,
         replicas: 1,
+        token: 1,
     };
     assert_eq!(raw.ask(&create).await, Reply::TopicCreated);
     let group = raw.metadata().await.topics[0].partitions[0].group;

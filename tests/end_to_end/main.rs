@@ -6,8 +6,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod admission;
+mod forwarding;
 mod harness;
 mod hostile;
+mod limits;
 mod raw;
 mod slice;
 mod topics;

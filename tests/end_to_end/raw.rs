@@ -79,16 +79,23 @@ impl Raw {
 
     /// Sends one batch, and returns its first offset or why not.
     pub(crate) async fn produce(&self, group: u64, frame: Bytes) -> Result<u64, ApiError> {
+        self.produce_by(group, frame, false).await
+    }
+
+    /// The same; with `forward`, a node that does not lead is to pass the batch on.
+    pub(crate) async fn produce_by(
+        &self,
+        group: u64,
+        frame: Bytes,
+        forward: bool,
+    ) -> Result<u64, ApiError> {
         let mut stream = self.open().await;
-        stream
-            .send(
-                &Request::Produce {
-                    correlation: 7,
-                    group,
-                },
-                &[frame],
-            )
-            .await;
+        let request = Request::Produce {
+            correlation: 7,
+            group,
+            forward,
+        };
+        stream.send(&request, &[frame]).await;
         match stream.reply().await.0 {
             Reply::Produced {
                 correlation: 7,

@@ -13,6 +13,7 @@ async fn batch_acked_by_the_leader_is_fetched_from_every_replica() {
         name: "ships".into(),
         partitions: 1,
         replicas: 3,
+        token: 1,
     };
     assert_eq!(first.ask(&create).await, Reply::TopicCreated);
     let partition = first.metadata().await.topics[0].partitions[0].clone();

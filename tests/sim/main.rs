@@ -10,7 +10,6 @@ mod checks;
 mod clients;
 mod ending;
 mod faults;
-mod lives;
 mod network;
 mod node;
 mod summary;

@@ -182,13 +182,9 @@ impl Fetcher {
     }
 
     async fn fetch(&mut self, node: u64) -> Over {
-        let connection = match self.cluster.connection(node).await {
-            Ok(connection) => connection,
-            Err(failure) => return Over::Again(format!("node {node}: {failure}")),
-        };
-        let (mut send, mut recv) = match connection.open_bi(0).await {
+        let (mut send, mut recv) = match self.cluster.open(node).await {
             Ok(halves) => halves,
-            Err(error) => return Over::Again(format!("node {node}: {error}")),
+            Err(failure) => return Over::Again(format!("node {node}: {failure}")),
         };
         let from = self
             .cursor

@@ -1,6 +1,7 @@
 //! The way of one partition's batches to its leader: built, sent, sent again, settled.
 //!
-//! Owns the in-flight window, the sequence numbers and the stream to the leader. On the produce walk, between the batch being
+//! Owns the in-flight window, the sequence numbers and the stream to the leader, or to another replica that passes batches on
+//! to a leader that cannot be reached from here. On the produce walk, between the batch being
 //! full and its ack. One task for each partition of a producer; the window is sent again, in order, on each new stream, and
 //! the cluster tells repeated batches from new ones by their sequence.
 
@@ -31,6 +32,8 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(300);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node that went away is not dialed again, while another may take over.
 const AVOID_FOR: Duration = Duration::from_millis(500);
+/// How long batches go by way of another replica before the leader is dialed again.
+const FORWARD_FOR: Duration = Duration::from_secs(10);
 
 const LIMITS: Limits = Limits {
     head_bytes_max: REPLY_HEAD_BYTES_MAX,
@@ -52,6 +55,8 @@ pub(super) struct Lane {
     correlation: u64,
     /// A node that went away, and until when it is avoided.
     avoid: Option<(u64, Instant)>,
+    /// A node that could not be reached when it was last tried.
+    unreachable: Option<u64>,
     backoff: Backoff,
     /// For the error message when time runs out.
     problem: String,
@@ -68,9 +73,12 @@ struct InFlight {
     sent: bool,
 }
 
-/// A stream to the node that should lead.
+/// A stream to the node that should lead, or to one that forwards to it.
 struct Stream {
     node: u64,
+    forward: bool,
+    /// When to look for a better way, once nothing is under way.
+    until: Option<Instant>,
     send: SendHalf,
     recv: RecvHalf,
     /// When the leader last gave a sign, or was first owed one.
@@ -109,6 +117,7 @@ impl Lane {
             needs_id: false,
             correlation: 1,
             avoid: None,
+            unreachable: None,
             backoff: Backoff::new(),
             problem: String::from("nothing was tried"),
         }
@@ -169,33 +178,39 @@ impl Lane {
             };
             self.needs_id = false;
         }
-        let node = self.leader().await?;
-        let connection = match self.cluster.connection(node).await {
-            Ok(connection) => connection,
-            Err(failure) => return Err(self.lost(node, &failure.to_string())),
+        let (node, forward) = self.way().await?;
+        let (send, recv) = match self.cluster.open(node).await {
+            Ok(halves) => halves,
+            Err(failure) => {
+                self.unreachable = Some(node);
+                return Err(self.lost(node, &failure.to_string()));
+            }
         };
-        let (send, recv) = connection
-            .open_bi(0)
-            .await
-            .map_err(|error| self.lost(node, &error.to_string()))?;
+        if !forward {
+            self.unreachable = None;
+        }
         self.window.iter_mut().for_each(|batch| batch.sent = false);
         debug!(
             topic = self.topic,
             partition = self.pending.partition,
             node,
+            forward,
             window = self.window.len(),
             "producing"
         );
         Ok(Stream {
             node,
+            forward,
+            until: forward.then(|| Instant::now() + FORWARD_FOR),
             send,
             recv,
             heard: Instant::now(),
         })
     }
 
-    /// Who leads, as far as can be learned now.
-    async fn leader(&mut self) -> Result<u64, Over> {
+    /// The node to send to: who leads, as far as can be learned now, or one that is to forward (then true), if the leader
+    /// cannot be reached from here.
+    async fn way(&mut self) -> Result<(u64, bool), Over> {
         let avoid = self
             .avoid
             .filter(|(_, until)| Instant::now() < *until)
@@ -205,8 +220,9 @@ impl Lane {
             .leader(self.group)
             .filter(|leader| Some(*leader) != avoid)
         {
-            return Ok(leader);
+            return Ok((leader, false));
         }
+        let mut replicas = Vec::new();
         match self.cluster.refresh(&self.topic, avoid).await {
             Ok(topic) => {
                 let mine = topic
@@ -220,15 +236,23 @@ impl Lane {
                     self.group = group;
                     return Err(over);
                 }
+                replicas.extend(mine.iter().flat_map(|info| &info.replicas).copied());
             }
             Err(ClientError::Refused(ApiError::UnknownTopic)) => return Err(self.gone()),
             Err(error) => return Err(self.trouble(error.to_string())),
         }
-        let leader = self
-            .cluster
-            .leader(self.group)
-            .filter(|leader| Some(*leader) != avoid);
-        leader.ok_or_else(|| self.trouble(String::from("the partition has no leader")))
+        match self.cluster.leader(self.group) {
+            Some(leader) if Some(leader) != avoid => Ok((leader, false)),
+            // The others still hear it, and we do not.
+            Some(leader) if self.unreachable == Some(leader) => {
+                replicas.retain(|replica| *replica != leader);
+                let relay = fastrand::choice(replicas);
+                relay
+                    .map(|relay| (relay, true))
+                    .ok_or_else(|| self.trouble(format!("node {leader} cannot be reached")))
+            }
+            _ => Err(self.trouble(String::from("the partition has no leader"))),
+        }
     }
 
     /// Sends and receives until the stream is of no more use.
@@ -247,6 +271,9 @@ impl Lane {
                 continue;
             }
             let idle = self.window.is_empty() && self.pending.oldest().is_none();
+            if self.window.is_empty() && stream.until.is_some_and(|until| Instant::now() >= until) {
+                return Over::Again;
+            }
             tokio::select! {
                 received = stream.recv.recv(&LIMITS) => {
                     if let ControlFlow::Break(over) = self.receive(stream.node, received) {
@@ -313,6 +340,7 @@ impl Lane {
         let (kind, head) = encode_request(&Request::Produce {
             correlation: batch.correlation,
             group: self.group,
+            forward: stream.forward,
         });
         let (node, give_up) = (stream.node, self.deadline());
         let mut body = [self.window[at].frame.clone()];
@@ -331,7 +359,7 @@ impl Lane {
                     stream.heard = Instant::now();
                 }
                 () = sleep_until(suspect_at.min(give_up)) => {
-                    self.suspect(node, &mut stream.heard).await?;
+                    self.suspect(node, stream.forward, &mut stream.heard).await?;
                 }
             }
         }
@@ -345,14 +373,24 @@ impl Lane {
         if Instant::now() < self.deadline().min(stream.heard + SUSPECT_AFTER) {
             return ControlFlow::Continue(());
         }
-        self.suspect(stream.node, &mut stream.heard).await
+        self.suspect(stream.node, stream.forward, &mut stream.heard)
+            .await
     }
 
-    /// The leader owes an ack and is silent: is there another leader?
-    async fn suspect(&mut self, node: u64, heard: &mut Instant) -> ControlFlow<Over> {
+    /// The leader owes an ack and is silent: is there another leader? A node that forwards tells so itself.
+    async fn suspect(
+        &mut self,
+        node: u64,
+        forward: bool,
+        heard: &mut Instant,
+    ) -> ControlFlow<Over> {
         if Instant::now() >= self.deadline() {
             self.expire();
             return ControlFlow::Break(Over::Again);
+        }
+        if forward {
+            *heard = Instant::now();
+            return ControlFlow::Continue(());
         }
         let asked = timeout(ASK_TIMEOUT, self.cluster.refresh(&self.topic, Some(node))).await;
         *heard = Instant::now();
