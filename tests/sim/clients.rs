@@ -346,7 +346,7 @@ impl World {
         if caller.client < producers {
             self.produced(caller, outcome);
         } else if caller.client == producers + consumers {
-            self.heard_the_end(caller, outcome);
+            self.heard_the_end(caller, &outcome);
         } else {
             self.commanded(caller, outcome);
         }
@@ -398,7 +398,7 @@ impl World {
         );
     }
 
-    fn heard_the_end(&mut self, caller: Caller, outcome: Outcome) {
+    fn heard_the_end(&mut self, caller: Caller, outcome: &Outcome) {
         let Some((request, _, floor)) = self.clients.reader.asked else {
             return;
         };
@@ -406,7 +406,7 @@ impl World {
             return;
         }
         self.clients.reader.asked = None;
-        if let Ok(Answer::ReadAt { high_watermark }) = outcome {
+        if let &Ok(Answer::ReadAt { high_watermark }) = outcome {
             assert!(
                 high_watermark >= floor,
                 "a read ends at {high_watermark}, {floor} had been acked or read before it was asked (P9, linearizability)"

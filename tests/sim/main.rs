@@ -10,6 +10,7 @@ mod checks;
 mod clients;
 mod ending;
 mod faults;
+mod lives;
 mod network;
 mod node;
 mod summary;

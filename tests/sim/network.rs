@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
-use plimsoll::raft::NodeId;
-use plimsoll::wire::{Envelope, PeerCaps, decode_envelopes, encode_envelopes};
+use plimsoll::raft::{Message, NodeId};
+use plimsoll::wire::{Content, Envelope, PeerCaps, decode_envelopes, encode_envelopes};
 
 use crate::swarm::Weather;
 use crate::world::Micros;
@@ -105,5 +105,27 @@ impl Network {
 
     pub(crate) fn is_cut(&self) -> bool {
         !self.cut.is_empty()
+    }
+}
+
+/// What a message is called in the trace.
+pub(crate) fn name(content: &Content) -> &'static str {
+    match content {
+        Content::Forward { .. } => "sends Forward",
+        Content::ForwardReply { .. } => "sends ForwardReply",
+        Content::Raft(message) => match message {
+            Message::PreVote { .. } => "sends PreVote",
+            Message::PreVoteReply { .. } => "sends PreVoteReply",
+            Message::Vote { .. } => "sends Vote",
+            Message::VoteReply { .. } => "sends VoteReply",
+            Message::Append(append) if append.runs.is_empty() => "sends empty Append",
+            Message::Append(_) => "sends Append",
+            Message::AppendReply { .. } => "sends AppendReply",
+            Message::Heartbeat { .. } => "sends Heartbeat",
+            Message::HeartbeatReply { .. } => "sends HeartbeatReply",
+            Message::ReadIndex { .. } => "sends ReadIndex",
+            Message::ReadIndexReply { .. } => "sends ReadIndexReply",
+            Message::TimeoutNow { .. } => "sends TimeoutNow",
+        },
     }
 }

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use plimsoll::controller::{ControllerMachine, ControllerView};
+use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Index, Millis, NodeId};
 use plimsoll::replica::{
     Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
-    StateMachine, open_files,
+    ReplicaConfig, Restart, StateMachine, open_files,
 };
 use plimsoll::wire::{ApiError, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
@@ -199,73 +199,52 @@ impl Node {
         now: Micros,
         checks: &mut Checks,
     ) -> Result<(), String> {
+        let process = self.open(swarm, seed, now)?;
+        if self.met_cut().is_some() {
+            return Err("the power went".to_owned());
+        }
+        for (&group, running) in &process.groups {
+            checks.started(self.id, group, View::of(running.replica.raft()));
+        }
+        self.life += 1;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// What the shipped program does to open a data directory and the groups in it.
+    fn open(&self, swarm: &Swarm, seed: u64, now: Micros) -> Result<Process, String> {
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let data_dir = DataDir::open(Arc::clone(&fs), Path::new(DATA), CLUSTER, self.id);
         let data_dir = data_dir.map_err(|error| error.to_string())?;
-        let preparer = match swarm.preparer {
-            true => {
-                let options = PreparerOptions {
-                    files_max: 3,
-                    ..PreparerOptions::default()
-                };
-                let made = Preparer::inline(Arc::clone(&fs), &data_dir.pool_dir(), options);
-                Some(made.map_err(|error| error.to_string())?)
-            }
-            false => None,
-        };
+        let mut preparer = None;
+        if swarm.preparer {
+            let options = PreparerOptions {
+                files_max: 3,
+                ..PreparerOptions::default()
+            };
+            let made = Preparer::inline(Arc::clone(&fs), &data_dir.pool_dir(), options);
+            preparer = Some(made.map_err(|error| error.to_string())?);
+        }
         let mut worker = DiskWorker::new(Arc::clone(&fs), Meters::default());
         let mut groups = BTreeMap::new();
         for group in swarm.groups() {
-            let dir = data_dir
-                .ensure_group(group)
-                .map_err(|error| error.to_string())?;
+            let dir = data_dir.ensure_group(group);
+            let dir = dir.map_err(|error| error.to_string())?;
             let identity = LogIdentity {
                 cluster: CLUSTER,
                 group,
             };
-            let opened = open_files(
-                &fs,
-                &dir,
-                identity,
-                &swarm.log,
-                preparer.clone(),
-                &swarm.voters(),
-            );
+            let voters = swarm.voters();
+            let opened = open_files(&fs, &dir, identity, &swarm.log, preparer.clone(), &voters);
             let (files, restart) = opened.map_err(|error| error.to_string())?;
-            let reader = files.log.reader();
-            let view = (group == 0).then(ControllerView::default);
-            let mut machine = view.clone().map(ControllerMachine::new);
-            if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
-                machine.restore(state)?;
-            }
+            let core = raft::Config::new(self.id, seed ^ group);
+            let config = swarm.replica_config(group);
+            let running = Group::new(config, core, restart, files.log.reader(), self.local(now))?;
+            groups.insert(group, running);
             let files = Box::new(files);
             worker.turn(vec![DiskJob::Open { group, files }]);
-            let replica = Replica::new(
-                swarm.replica_config(group),
-                raft::Config::new(self.id, seed ^ group),
-                restart,
-                machine.map(|machine| Box::new(machine) as Box<dyn StateMachine>),
-                reader.clone(),
-                self.local(now),
-            );
-            groups.insert(
-                group,
-                Group {
-                    replica,
-                    reader,
-                    published: Published::default(),
-                    view,
-                },
-            );
         }
-        if self.met_cut().is_some() {
-            return Err("the power went".to_owned());
-        }
-        for (&group, running) in &groups {
-            checks.started(self.id, group, View::of(running.replica.raft()));
-        }
-        self.life += 1;
-        self.process = Some(Process {
+        Ok(Process {
             groups,
             worker,
             jobs: Vec::new(),
@@ -276,8 +255,7 @@ impl Node {
             callers: BTreeMap::new(),
             next_token: 1,
             _data_dir: data_dir,
-        });
-        Ok(())
+        })
     }
 
     /// One turn of the loop.
@@ -310,6 +288,29 @@ impl Node {
             .flat_map(|process| process.groups.values());
         let next = groups.map(|group| group.replica.next_deadline()).min();
         next.map_or(Micros::MAX, |at| self.global(at))
+    }
+}
+
+impl Group {
+    fn new(
+        config: ReplicaConfig,
+        core: raft::Config,
+        restart: Restart,
+        reader: LogReader,
+        now: Millis,
+    ) -> Result<Group, String> {
+        let view = (config.group == CONTROLLER_GROUP).then(ControllerView::default);
+        let mut machine = view.clone().map(ControllerMachine::new);
+        if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
+            machine.restore(state)?;
+        }
+        let machine = machine.map(|machine| Box::new(machine) as Box<dyn StateMachine>);
+        Ok(Group {
+            replica: Replica::new(config, core, restart, machine, reader.clone(), now),
+            reader,
+            published: Published::default(),
+            view,
+        })
     }
 }
 

@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use plimsoll::raft::{Message, NodeId};
+use plimsoll::raft::NodeId;
 use plimsoll::replica::DiskReport;
-use plimsoll::wire::{Content, Envelope};
+use plimsoll::wire::Envelope;
 
 use crate::checks::Checks;
 use crate::clients::Clients;
-use crate::network::{Network, Packet};
+use crate::network::{Network, Packet, name};
 use crate::node::{Ask, Caller, Death, Mail, Node, Outcome};
 use crate::summary::Summary;
-use crate::swarm::{Swarm, Weather};
+use crate::swarm::Swarm;
 use crate::trace::Trace;
 
 /// Time in the world, in microseconds from its start.
@@ -272,7 +272,7 @@ impl World {
     }
 
     /// Lets a node have a turn at `at`, or earlier.
-    fn wake(&mut self, id: NodeId, at: Micros) {
+    pub(crate) fn wake(&mut self, id: NodeId, at: Micros) {
         let node = self.node(id);
         let at = at.max(node.paused_until);
         let life = node.life;
@@ -418,113 +418,5 @@ impl World {
         if stalled {
             self.after(RETRY, Event::Retry { node: id, life });
         }
-    }
-
-    fn start(&mut self, id: NodeId) {
-        let seed = self.rng.u64(..);
-        let opening_cut = self.stormy && self.rng.u32(0..8) == 0;
-        let (kind, operations) = (self.rng.bool(), self.rng.u64(0..40));
-        let now = self.now;
-        let at = usize::try_from(id - 1).expect("nodes are few");
-        let node = &mut self.nodes[at];
-        if node.process.is_some() {
-            return;
-        }
-        if opening_cut && (self.swarm.has(crate::swarm::Fault::PowerCut)) {
-            let death = if kind { Death::PowerCut } else { Death::Kill };
-            node.arm(death, operations);
-        }
-        match node.start(&self.swarm, seed, now, &mut self.checks) {
-            Ok(()) => {
-                let life = node.life;
-                let cut = node.cut;
-                self.note(id, "starts", [life, 0, 0, 0]);
-                if let Some((death, _)) = cut {
-                    self.after(
-                        20 * MILLI,
-                        Event::Die {
-                            node: id,
-                            life,
-                            death,
-                        },
-                    );
-                }
-                self.wake(id, now + 1);
-            }
-            Err(error) => {
-                let failing = node.limited || node.fs.operations() <= node.failing_until;
-                let death = node.met_cut();
-                assert!(
-                    death.is_some() || failing,
-                    "node {id} does not open (P13): {error}"
-                );
-                self.summary.cuts_while_opening += u64::from(death.is_some());
-                self.note(id, "does not open", [u64::from(failing), 0, 0, 0]);
-                self.die(id, death.unwrap_or(Death::Kill));
-            }
-        }
-    }
-
-    /// Ends a process, and lets another one start later.
-    pub(crate) fn die(&mut self, id: NodeId, death: Death) {
-        match death {
-            Death::Kill => self.summary.kills += 1,
-            Death::PowerCut => self.summary.power_cuts += 1,
-        }
-        self.note(id, "dies", [u64::from(death == Death::PowerCut), 0, 0, 0]);
-        self.node(id).die(death);
-        let delay_max = if self.stormy {
-            self.swarm.restart_after_max
-        } else {
-            50 * MILLI
-        };
-        let delay = self.rng.u64(MILLI..=delay_max);
-        self.after(delay, Event::Start { node: id });
-    }
-
-    /// The storm is over: everything that was broken is mended, and nothing breaks any more.
-    fn calm(&mut self) {
-        self.note(0, "calm", [0; 4]);
-        self.stormy = false;
-        self.network.heal();
-        self.network.weather = Weather::CALM;
-        for id in self.swarm.voters() {
-            let now = self.now;
-            let node = self.node(id);
-            node.paused_until = node.paused_until.min(now + 1);
-            node.slow_until = 0;
-            if let Some((death, _)) = node.cut {
-                // The disk is armed to stop anyway.
-                self.die(id, death);
-            }
-            self.give_space_back(id);
-            if self.node(id).process.is_none() {
-                self.after(MILLI, Event::Start { node: id });
-            } else {
-                self.wake(id, now + 2);
-            }
-        }
-    }
-}
-
-/// What a message is called in the trace.
-fn name(content: &Content) -> &'static str {
-    match content {
-        Content::Forward { .. } => "sends Forward",
-        Content::ForwardReply { .. } => "sends ForwardReply",
-        Content::Raft(message) => match message {
-            Message::PreVote { .. } => "sends PreVote",
-            Message::PreVoteReply { .. } => "sends PreVoteReply",
-            Message::Vote { .. } => "sends Vote",
-            Message::VoteReply { .. } => "sends VoteReply",
-            Message::Append(append) if append.runs.is_empty() => "sends empty Append",
-            Message::Append(_) => "sends Append",
-            Message::AppendReply { .. } => "sends AppendReply",
-            Message::Heartbeat { .. } => "sends Heartbeat",
-            Message::HeartbeatReply { .. } => "sends HeartbeatReply",
-            Message::ReadIndex { .. } => "sends ReadIndex",
-            Message::ReadIndexReply { .. } => "sends ReadIndexReply",
-            Message::TimeoutNow { .. } => "sends TimeoutNow",
-        },
     }
 }

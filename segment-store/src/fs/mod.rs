@@ -30,8 +30,8 @@ pub const SECTOR_BYTES: usize = 4096;
 
 /// A file system. Shared between threads; paths are absolute or relative to the process, as given.
 pub trait Fs: Send + Sync + Debug {
-    /// Creates a file of exactly `len` bytes, all written (zeros), which must not exist yet. Neither content nor name is
-    /// durable before `sync_data` and `sync_dir`.
+    /// Creates a file of exactly `len` bytes that reads as zeros, which must not exist yet. Its room is reserved: no later
+    /// write inside it fails for want of room. Neither content nor name is durable before `sync_data` and `sync_dir`.
     ///
     /// # Errors
     /// `StorageFull` when there is no room, and then no file is left behind; `AlreadyExists`; any other IO error.
@@ -88,6 +88,10 @@ pub trait FsFile: Send + Sync + Debug {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.write_vectored_at(&[IoSlice::new(bytes)], position)
     }
+
+    /// Writes a new file's zeros for real, so that later writes need no more than their own bytes to become durable: about
+    /// half the time of a small sync in a file that is only reserved.
+    fn prewrite(&self) -> io::Result<()>;
 
     /// Fills `buffer` from `position` on.
     ///

@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use super::{Fs, FsFile, Lock, MapRead};
 use crate::map::FileMap;
 
-/// Zeros are written in pieces of this many bytes when a file is created.
+/// Zeros are written in pieces of this many bytes when a file is prewritten.
 const ZERO_BYTES: usize = 1 << 20;
 
 /// Linux takes at most this many buffers in one `pwritev`.
@@ -32,8 +32,8 @@ impl Fs for RealFs {
             .write(true)
             .create_new(true)
             .open(path)?;
-        if let Err(error) = write_zeros(&file, len) {
-            // A half-written file would hold the room that is short; if it cannot be removed, the write's error still says more.
+        if let Err(error) = reserve(&file, len) {
+            // A half-made file would hold the room that is short; if it cannot be removed, this error still says more.
             let _ = fs::remove_file(path);
             return Err(error);
         }
@@ -130,6 +130,10 @@ impl FsFile for RealFile {
         })
     }
 
+    fn prewrite(&self) -> io::Result<()> {
+        write_zeros(&self.file, self.len)
+    }
+
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, position)
     }
@@ -156,6 +160,17 @@ pub(super) fn check_inside(buffers: &[IoSlice<'_>], position: u64, len: u64) -> 
             io::ErrorKind::InvalidInput,
             format!("{bytes} bytes at {position} pass the end of a file of {len}"),
         )),
+    }
+}
+
+/// Gives the file its length and its room. Where the file system cannot reserve, the zeros are written.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, len),
+        other => Ok(other?),
     }
 }
 
