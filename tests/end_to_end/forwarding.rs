@@ -1,7 +1,7 @@
 //! Batches that arrive at a node that does not lead: passed on if the sender wants that, and then acked as by the leader.
 
 use plimsoll::client::{Client, Record};
-use plimsoll::wire::{ApiError, Reply, Request};
+use plimsoll::wire::ApiError;
 use tokio::net::UdpSocket;
 
 use crate::harness::Cluster;
@@ -10,14 +10,7 @@ use crate::raw::{Raw, batch, within};
 /// A topic of one partition on three nodes: its group and its leader.
 async fn topic(cluster: &Cluster) -> (u64, u64) {
     let raw = Raw::connect(cluster, 1).await;
-    let create = Request::CreateTopic {
-        name: "ships".into(),
-        partitions: 1,
-        replicas: 3,
-        token: 1,
-    };
-    assert_eq!(raw.ask(&create).await, Reply::TopicCreated);
-    let partition = raw.metadata().await.topics[0].partitions[0].clone();
+    let partition = raw.create_topic(3).await;
     (partition.group, partition.leader.unwrap())
 }
 

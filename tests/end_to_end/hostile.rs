@@ -14,14 +14,7 @@ use crate::raw::{Raw, batch, within};
 async fn one_partition() -> (Cluster, Raw, u64) {
     let cluster = Cluster::start(1);
     let raw = Raw::connect(&cluster, 1).await;
-    let create = Request::CreateTopic {
-        name: "ships".into(),
-        partitions: 1,
-        replicas: 1,
-        token: 1,
-    };
-    assert_eq!(raw.ask(&create).await, Reply::TopicCreated);
-    let group = raw.metadata().await.topics[0].partitions[0].group;
+    let group = raw.create_topic(1).await.group;
     (cluster, raw, group)
 }
 
@@ -41,11 +34,13 @@ async fn batches_that_fail_a_check_are_refused_and_the_next_one_is_taken() {
     let mut flipped = BytesMut::from(&good[..]);
     flipped[HEADER_LEN + 45] ^= 1;
     let wrong_count = with_header(&good, |header| header.record_count = 3);
+    let no_records = with_header(&good, |header| header.record_count = 0);
     let foreign = batch(group + 1, &[b"sloop"]);
     let cut = good.slice(..good.len() - 64);
     for (bad, what) in [
         (flipped.freeze(), "flipped"),
         (wrong_count, "count"),
+        (no_records, "no records"),
         (foreign, "foreign"),
         (cut, "cut"),
         (Bytes::new(), "empty"),
@@ -178,6 +173,17 @@ async fn peer_that_lies_about_its_sender_or_sends_garbage_is_cut_off() {
         stream.send.send(kind, &head, &mut []).await.unwrap();
         let why = within(peer.connection().closed()).await.to_string();
         assert!(why.contains("closed by the other side"), "{why}");
+    }
+    // A head over its cap, and a message of a later version.
+    let later = [&[200][..], &encode_envelopes(3, &[]).1[1..]].concat();
+    for head in [vec![0; 8 << 20], later] {
+        let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+        let mut stream = peer.open().await;
+        let (hello_kind, hello) = encode_hello(&StreamHello::Control);
+        stream.send.send(hello_kind, &hello, &mut []).await.unwrap();
+        // The node may hang up before it has all of it.
+        let _ = stream.send.send(kind, &head, &mut []).await;
+        within(peer.connection().closed()).await;
     }
     // No hello, no service.
     let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;

@@ -11,18 +11,6 @@ use crate::raw::{Raw, batch, within};
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// A topic of one partition on one node: its group.
-async fn topic(raw: &Raw) -> u64 {
-    let create = Request::CreateTopic {
-        name: "ships".into(),
-        partitions: 1,
-        replicas: 1,
-        token: 1,
-    };
-    assert_eq!(raw.ask(&create).await, Reply::TopicCreated);
-    raw.metadata().await.topics[0].partitions[0].group
-}
-
 fn payload_len(frame: &Bytes) -> usize {
     let header = FrameHeader::decode(frame[..HEADER_LEN].try_into().unwrap());
     header.unwrap().0.payload_len as usize
@@ -42,7 +30,7 @@ async fn largest_batch_fits_the_smallest_budget_and_one_byte_more_is_refused() {
         config.limits.produce_in_flight_bytes_max = BATCH_BYTES_MAX as u64;
     });
     let raw = Raw::connect(&cluster, 1).await;
-    let group = topic(&raw).await;
+    let group = raw.create_topic(1).await.group;
     let largest = batch_of(group, BATCH_BYTES_MAX);
     assert_eq!(within(raw.produce(group, largest)).await, Ok(0));
     let larger = batch_of(group, BATCH_BYTES_MAX + 1);
@@ -63,7 +51,7 @@ async fn many_senders_with_more_than_the_budget_are_all_served_in_their_turn() {
         config.limits.produce_in_flight_bytes_max = BATCH_BYTES_MAX as u64;
     });
     let first = Raw::connect(&cluster, 1).await;
-    let group = topic(&first).await;
+    let group = first.create_topic(1).await.group;
     let mut senders = JoinSet::new();
     for _ in 0..3 {
         let raw = std::sync::Arc::new(Raw::connect(&cluster, 1).await);
@@ -87,7 +75,7 @@ async fn hundred_thousand_records_in_one_batch_are_taken_and_one_record_more_tha
         config.limits.batch_bytes_max = 8 << 20;
     });
     let raw = Raw::connect(&cluster, 1).await;
-    let group = topic(&raw).await;
+    let group = raw.create_topic(1).await.group;
     let mut builder = BatchBuilder::new(8 << 20, 0);
     for number in 0..100_000_u32 {
         let value = number.to_le_bytes();
@@ -118,7 +106,7 @@ async fn hundred_thousand_records_in_one_batch_are_taken_and_one_record_more_tha
 async fn one_client_follows_as_many_partitions_as_the_widest_topic_has() {
     let cluster = Cluster::start(1);
     let raw = Raw::connect(&cluster, 1).await;
-    let group = topic(&raw).await;
+    let group = raw.create_topic(1).await.group;
     assert_eq!(raw.produce(group, batch(group, &[b"sloop"])).await, Ok(0));
     let fetch = Request::Fetch {
         group,
@@ -163,8 +151,8 @@ async fn partitions_of_all_topics_together_are_limited() {
 async fn creation_that_is_sent_again_is_answered_again_and_makes_one_topic() {
     let cluster = Cluster::start(1);
     let raw = Raw::connect(&cluster, 1).await;
-    let group = topic(&raw).await;
-    assert_eq!(topic(&raw).await, group);
+    let made = raw.create_topic(1).await;
+    assert_eq!(raw.create_topic(1).await, made);
     assert_eq!(raw.metadata().await.topics.len(), 1);
     let by_another = Request::CreateTopic {
         name: "ships".into(),

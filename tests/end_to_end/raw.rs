@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::wire::{
-    ApiError, BatchBuilder, Codec, Metadata, ProducerStamp, REPLY_HEAD_BYTES_MAX, Reply, Request,
-    decode_reply, encode_request,
+    ApiError, BatchBuilder, Codec, Metadata, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX,
+    Reply, Request, decode_reply, encode_request,
 };
 use transport::{
     Alpn, Connection, Credentials, Endpoint, Limits, RecvHalf, SendHalf, TransportOptions,
@@ -75,6 +75,18 @@ impl Raw {
             Reply::Metadata(metadata) => metadata,
             other => panic!("metadata was answered with {other:?}"),
         }
+    }
+
+    /// Makes the topic "ships" of one partition, and returns that.
+    pub(crate) async fn create_topic(&self, replicas: u32) -> PartitionInfo {
+        let create = Request::CreateTopic {
+            name: "ships".into(),
+            partitions: 1,
+            replicas,
+            token: 1,
+        };
+        assert_eq!(self.ask(&create).await, Reply::TopicCreated);
+        self.metadata().await.topics[0].partitions[0].clone()
     }
 
     /// Sends one batch, and returns its first offset or why not.

@@ -9,14 +9,7 @@ use crate::raw::{Raw, batch};
 async fn batch_acked_by_the_leader_is_fetched_from_every_replica() {
     let cluster = Cluster::start(3);
     let first = Raw::connect(&cluster, 1).await;
-    let create = Request::CreateTopic {
-        name: "ships".into(),
-        partitions: 1,
-        replicas: 3,
-        token: 1,
-    };
-    assert_eq!(first.ask(&create).await, Reply::TopicCreated);
-    let partition = first.metadata().await.topics[0].partitions[0].clone();
+    let partition = first.create_topic(3).await;
     let leader = Raw::connect(&cluster, partition.leader.unwrap()).await;
     assert_eq!(
         leader
