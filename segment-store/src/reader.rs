@@ -126,7 +126,8 @@ impl LogReader {
         Ok(populated.map_err(|error| Fault::new("reading", &segment.path, error))?)
     }
 
-    /// Index of the frame that holds the record at `offset`; `last_index + 1` if that is the next record to come.
+    /// Index of the frame that holds the record at `offset`; `last_index + 1` if that is the next record to come. May wait for the
+    /// disk.
     pub fn seek_offset(&self, offset: u64) -> Result<u64, ReadError> {
         // The end first: the list that is loaded after it holds every record before it.
         let next_offset = self.shared.next_offset();
@@ -145,6 +146,7 @@ impl LogReader {
         let Some(mut walk) = Walk::to(segment, end, |entry| entry.base_offset <= offset) else {
             return Ok(segment.base_index);
         };
+        self.warm(&walk)?;
         while let Some(header) = walk.next()? {
             if header.next_offset() > offset {
                 return Ok(header.index);
@@ -153,7 +155,7 @@ impl LogReader {
         Ok(walk.index)
     }
 
-    /// Index of the first frame with a record at or after `timestamp_ms`; `last_index + 1` if there is none.
+    /// Index of the first frame with a record at or after `timestamp_ms`; `last_index + 1` if there is none. May wait for the disk.
     pub fn seek_time(&self, timestamp_ms: u64) -> Result<u64, ReadError> {
         let segments = self.shared.segments.load_full();
         let mut next_index = segments[0].base_index;
@@ -172,6 +174,7 @@ impl LogReader {
             let Some(mut walk) = Walk::to(segment, end, before) else {
                 continue;
             };
+            self.warm(&walk)?;
             while let Some(header) = walk.next()? {
                 if header.record_count > 0 && header.max_timestamp >= timestamp_ms {
                     return Ok(header.index);
@@ -224,6 +227,18 @@ impl LogReader {
                 first_index: segments[0].base_index,
             }),
         }
+    }
+
+    /// Brings the headers that a search walks over into memory, so that an unreadable sector is an error here, instead of a signal.
+    fn warm(&self, walk: &Walk<'_>) -> Result<(), ReadError> {
+        let (segment, from) = (walk.segment, walk.position);
+        if !self.is_cold_at(segment, from) {
+            return Ok(());
+        }
+        let end = walk.window_at + walk.window.len() as u64;
+        let until = from.saturating_add(SEEK_BYTES).min(end);
+        let populated = segment.map.populate(from as usize..until as usize);
+        Ok(populated.map_err(|error| Fault::new("searching", &segment.path, error))?)
     }
 
     fn is_cold_at(&self, segment: &SegmentView, position: u64) -> bool {

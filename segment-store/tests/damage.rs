@@ -322,6 +322,20 @@ fn opening_reads_no_frame_of_a_sealed_segment() {
 }
 
 #[test]
+fn a_search_that_meets_an_unreadable_sector_is_an_error_and_not_a_signal() {
+    let files = Files::make(0, true);
+    let (sim, fs) = files.planted();
+    let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+    assert_eq!(log.reader().seek_offset(0).unwrap(), 1);
+    let (sealed, _) = &files.files[0];
+    sim.make_unreadable(sealed, 4096);
+    let by_offset = log.reader().seek_offset(0);
+    assert!(matches!(by_offset, Err(ReadError::Fault(_))));
+    let by_time = log.reader().seek_time(0);
+    assert!(matches!(by_time, Err(ReadError::Fault(_))));
+}
+
+#[test]
 fn a_lost_footer_costs_a_scan_and_is_written_again() {
     let files = Files::make(0, true);
     let (sim, fs) = files.planted();

@@ -1,7 +1,7 @@
 //! The fetch walk: runs of frames straight from the map to the stream, up to the high watermark and never past it.
 //!
-//! Reads the watermark without lock or mailbox, from a leader or a follower alike. What is not surely in the page cache is brought in on a
-//! thread for that. QUIC's flow control is the back pressure. Must not know producers, terms or what is in a payload.
+//! Reads the watermark without lock or mailbox, from a leader or a follower alike. The place to start from is searched, and what is not surely in
+//! the page cache is brought in, on a thread for that. QUIC's flow control is the back pressure. Must not know producers, terms or what is in a payload.
 
 use std::sync::Arc;
 
@@ -65,9 +65,13 @@ async fn run(shared: &Shared, send: &mut SendHalf, fetch: &Fetch) -> Result<(), 
     let group = shared.group(fetch.group)?;
     let state = shared.view.state();
     let (topic, _) = state.group(fetch.group).ok_or(ApiError::UnknownGroup)?;
-    let mut cursor = Cursor::at(&group, fetch)?;
-    cursor.metrics = Some(shared.metrics.topic(&topic.name));
+    let metrics = shared.metrics.topic(&topic.name);
     drop(state);
+    // The search may wait for the disk.
+    let (from, max_bytes) = (fetch.from, fetch.max_bytes);
+    let found = tokio::task::spawn_blocking(move || Cursor::at(&group, from, max_bytes)).await;
+    let mut cursor = found.map_err(|_| ApiError::Internal)??;
+    cursor.metrics = Some(metrics);
     loop {
         while cursor.send_next(send).await? {
             // Other streams get their turn even while this one always finds bytes and room to send them.
@@ -95,8 +99,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Finds the place to start from.
-    fn at(group: &Group, fetch: &Fetch) -> Result<Cursor, ApiError> {
+    /// Finds the place to start from; blocks.
+    fn at(group: &Group, from: FetchFrom, max_bytes: u32) -> Result<Cursor, ApiError> {
         let (watermark, reader) = (group.watermark().clone(), group.reader().clone());
         // In this order: a later high watermark with an earlier index starts too early, which the client skips; never too late.
         let readable = watermark.applied_index();
@@ -106,7 +110,7 @@ impl Cursor {
             log_start,
             high_watermark,
         };
-        let next_offset = match fetch.from {
+        let next_offset = match from {
             FetchFrom::Offset(offset) => offset,
             FetchFrom::Start | FetchFrom::Time(_) => log_start,
             FetchFrom::End => high_watermark,
@@ -114,7 +118,7 @@ impl Cursor {
         if next_offset < log_start || next_offset > high_watermark {
             return Err(out_of_range());
         }
-        let found = match fetch.from {
+        let found = match from {
             FetchFrom::Time(timestamp_ms) => reader.seek_time(timestamp_ms),
             _ if next_offset == high_watermark => Ok(readable + 1),
             _ => reader.seek_offset(next_offset),
@@ -123,9 +127,9 @@ impl Cursor {
         let next_index = found
             .map_err(|error| failed(&error, out_of_range))?
             .min(readable + 1);
-        let bytes_max = (fetch.max_bytes as usize).clamp(1, REPLY_BYTES_MAX);
+        let bytes_max = (max_bytes as usize).clamp(1, REPLY_BYTES_MAX);
         let mut cursor = Cursor {
-            group: fetch.group,
+            group: group.group(),
             watermark,
             reader,
             bytes_max,
@@ -133,7 +137,7 @@ impl Cursor {
             next_offset,
             metrics: None,
         };
-        if let FetchFrom::Time(_) = fetch.from {
+        if let FetchFrom::Time(_) = from {
             cursor.next_offset = cursor.offset_of_next(readable, high_watermark)?;
         }
         Ok(cursor)
