@@ -121,6 +121,15 @@ impl Cluster {
         running.wait().unwrap();
     }
 
+    /// The same, while the caller's tasks go on.
+    pub(crate) async fn stop_meanwhile(mut self, node: u64) -> Cluster {
+        let stopping = tokio::task::spawn_blocking(move || {
+            self.stop_node(node);
+            self
+        });
+        stopping.await.unwrap()
+    }
+
     pub(crate) fn wait_ready(&self) {
         for node in self.nodes.iter().flatten() {
             assert!(node.wait_ready(PATIENCE), "{node:?} does not become ready");

@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod admission;
+mod client;
 mod forwarding;
 mod harness;
 mod hostile;

@@ -1,23 +1,26 @@
 //! The client library against three nodes in this process: what it promises, and what it says when something cannot be.
 
-#![allow(clippy::unwrap_used)]
-
-mod cluster;
-
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cluster::Cluster;
 use plimsoll::client::{
     Client, ClientError, Compression, ConsumeReason, Consumer, From, ProduceError, Record, Replica,
 };
+use plimsoll::config::LimitsConfig;
 use plimsoll::wire::{ApiError, PushError};
+
+use crate::harness::Cluster;
 
 /// One cluster for all tests that stop no node.
 async fn shared() -> Client {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(3)).client().await
+    CLUSTER.get_or_init(three).client().await
+}
+
+/// Three nodes that take batches as large as they do when nothing is set.
+fn three() -> Cluster {
+    Cluster::start_with(3, |config| config.limits = LimitsConfig::default())
 }
 
 /// All records up to the end: partition, offset, value.
@@ -209,10 +212,6 @@ async fn a_consumer_starts_where_it_is_told() {
         .build()
         .await
         .unwrap();
-    for i in 0..100_u64 {
-        let record = Record::value("x").timestamp_ms(1000 + i);
-        producer.send(record).await.unwrap().await.unwrap();
-    }
     let first = |from| {
         let consumer = client.consumer("starts").from(from);
         async move {
@@ -220,6 +219,13 @@ async fn a_consumer_starts_where_it_is_told() {
             record.map(|record| record.map(|record| record.offset()))
         }
     };
+    for from in [From::Start, From::End, From::Offset(0), From::Time(1)] {
+        assert!(first(from).await.is_none(), "{from:?} of an empty topic");
+    }
+    for i in 0..100_u64 {
+        let record = Record::value("x").timestamp_ms(1000 + i);
+        producer.send(record).await.unwrap().await.unwrap();
+    }
     assert_eq!(first(From::Start).await.unwrap().unwrap(), 0);
     assert_eq!(first(From::Offset(42)).await.unwrap().unwrap(), 42);
     assert_eq!(first(From::Time(1042)).await.unwrap().unwrap(), 42);
@@ -392,7 +398,7 @@ async fn a_deleted_topic_ends_its_producers_and_consumers() {
 
 #[tokio::test]
 async fn a_producer_and_its_consumers_go_on_through_changes_of_leader() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = three();
     let client = cluster.client().await;
     let admin = client.admin().timeout(Duration::from_secs(30));
     admin.create_topic("moving", 1, 3).await.unwrap();
@@ -422,8 +428,8 @@ async fn a_producer_and_its_consumers_go_on_through_changes_of_leader() {
             let to = leader % 3 + 1;
             admin.transfer_leader("moving", 0, to).await.unwrap();
         } else {
-            cluster = cluster.stop(leader).await;
-            cluster.restart(leader);
+            cluster = cluster.stop_meanwhile(leader).await;
+            cluster.start_node(leader);
         }
     }
     for (i, delivery) in (0_u64..).zip(deliveries) {
@@ -439,7 +445,7 @@ async fn a_producer_and_its_consumers_go_on_through_changes_of_leader() {
 
 #[tokio::test]
 async fn a_batch_that_is_not_acked_in_time_fails_and_later_ones_are_still_in_order() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = three();
     let client = cluster.client().await;
     client.admin().create_topic("late", 1, 3).await.unwrap();
     let producer = client
@@ -455,7 +461,7 @@ async fn a_batch_that_is_not_acked_in_time_fails_and_later_ones_are_still_in_ord
         .unwrap()
         .await
         .unwrap();
-    cluster = cluster.stop(2).await.stop(3).await;
+    cluster = cluster.stop_meanwhile(2).await.stop_meanwhile(3).await;
     let mut failing = Vec::new();
     for i in 0..20 {
         failing.push(
@@ -473,8 +479,8 @@ async fn a_batch_that_is_not_acked_in_time_fails_and_later_ones_are_still_in_ord
         );
         assert!(expected, "{error:?}");
     }
-    cluster.restart(2);
-    cluster.restart(3);
+    cluster.start_node(2);
+    cluster.start_node(3);
     let mut acked = Vec::new();
     for i in 0..20 {
         // While there is no leader yet these may fail too; what is acked must be in order.
