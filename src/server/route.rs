@@ -93,7 +93,7 @@ pub(super) async fn serve_stream(
 async fn control(shared: &Arc<Shared>, request: Request) -> Result<Reply, ApiError> {
     match request {
         Request::Metadata { topics } => Ok(Reply::Metadata(
-            topics::metadata(shared, topics.as_deref()).await,
+            topics::metadata(shared, topics.as_deref()).await?,
         )),
         Request::CreateTopic {
             name,

@@ -21,8 +21,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a change that is committed may take to be applied on this node.
 const APPLIED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nodes, topics and leaders, as known here; all topics, or those of the given names that exist.
-pub(super) async fn metadata(shared: &Shared, names: Option<&[String]>) -> Metadata {
+/// Nodes, topics and leaders; all topics, or those of the given names that exist.
+///
+/// That a topic is *not* there is never said from memory alone: a node that has just started, or lags, asks the controller's leader how far
+/// it must have read first, and says `Unavailable` if there is none.
+pub(super) async fn metadata(
+    shared: &Shared,
+    names: Option<&[String]>,
+) -> Result<Metadata, ApiError> {
+    let known = shared.view.state();
+    if names.is_none_or(|names| names.iter().any(|name| known.topic(name).is_none())) {
+        let controller = shared.group(CONTROLLER_GROUP)?;
+        let read = controller.read_index().await;
+        read.map_err(|_| ApiError::Unavailable)?;
+    }
     let state = shared.view.state();
     let chosen: Vec<&Arc<Topic>> = match names {
         Some(names) => names.iter().filter_map(|name| state.topic(name)).collect(),
@@ -37,12 +49,12 @@ pub(super) async fn metadata(shared: &Shared, names: Option<&[String]>) -> Metad
         id: node.id,
         address: node.address.clone(),
     });
-    Metadata {
+    Ok(Metadata {
         cluster: shared.config.node.cluster.clone(),
         controller_leader: leader(shared, CONTROLLER_GROUP),
         nodes: nodes.collect(),
         topics,
-    }
+    })
 }
 
 fn topic_info(shared: &Shared, topic: &Topic, elsewhere: &HashMap<u64, u64>) -> TopicInfo {
