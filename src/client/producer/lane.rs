@@ -33,7 +33,7 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node that went away is not dialed again, while another may take over.
 const AVOID_FOR: Duration = Duration::from_millis(500);
 /// How long batches go by way of another replica before the leader is dialed again.
-const FORWARD_FOR: Duration = Duration::from_secs(10);
+const FORWARD_FOR: Duration = Duration::from_secs(30);
 
 const LIMITS: Limits = Limits {
     head_bytes_max: REPLY_HEAD_BYTES_MAX,
@@ -77,7 +77,7 @@ struct InFlight {
 struct Stream {
     node: u64,
     forward: bool,
-    /// When to look for a better way, once nothing is under way.
+    /// When to send no more by this way, and to look for a better one.
     until: Option<Instant>,
     send: SendHalf,
     recv: RecvHalf,
@@ -259,10 +259,16 @@ impl Lane {
     async fn serve(&mut self, stream: &mut Stream) -> Over {
         loop {
             let mut wake_at = self.deadline().min(stream.heard + SUSPECT_AFTER);
-            match self.admit() {
-                ControlFlow::Break(over) => return over,
-                ControlFlow::Continue(Some(due)) => wake_at = wake_at.min(due),
-                ControlFlow::Continue(None) => {}
+            if stream.until.is_some_and(|until| Instant::now() >= until) {
+                if self.window.is_empty() {
+                    return Over::Again;
+                }
+            } else {
+                match self.admit() {
+                    ControlFlow::Break(over) => return over,
+                    ControlFlow::Continue(Some(due)) => wake_at = wake_at.min(due),
+                    ControlFlow::Continue(None) => {}
+                }
             }
             if let Some(at) = self.window.iter().position(|batch| !batch.sent) {
                 if let ControlFlow::Break(over) = self.send(stream, at).await {
@@ -271,9 +277,6 @@ impl Lane {
                 continue;
             }
             let idle = self.window.is_empty() && self.pending.oldest().is_none();
-            if self.window.is_empty() && stream.until.is_some_and(|until| Instant::now() >= until) {
-                return Over::Again;
-            }
             tokio::select! {
                 received = stream.recv.recv(&LIMITS) => {
                     if let ControlFlow::Break(over) = self.receive(stream.node, received) {
