@@ -16,6 +16,10 @@ pub mod fs;
 mod index;
 pub mod log;
 mod map;
+#[cfg(plimsoll_mutations)]
+pub mod mutation;
+#[cfg(not(plimsoll_mutations))]
+mod mutation;
 pub mod prepare;
 pub mod reader;
 pub mod recover;

@@ -17,6 +17,7 @@ use crate::error::AppendError;
 use crate::fault::{Fault, is_no_space};
 use crate::frame::Frame;
 use crate::fs::{Fs, FsFile};
+use crate::mutation;
 use crate::prepare::Preparer;
 use crate::reader::LogReader;
 use crate::segment::SegmentHeader;
@@ -222,7 +223,12 @@ impl Log {
     }
 
     fn sync_tail(&mut self) -> Result<(), Fault> {
+        if mutation::is("a log that is not synced") {
+            self.tail.dirty = false;
+            return Ok(());
+        }
         match self.tail.file.sync_data() {
+            Err(_) if mutation::is("success after a failed sync") => Ok(()),
             Ok(()) => {
                 self.tail.dirty = false;
                 Ok(())

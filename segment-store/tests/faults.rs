@@ -178,3 +178,33 @@ fn a_fault_at_any_operation_loses_nothing_acked_and_stops_the_log() {
         assert_eq!(found[..acked.len()], acked, "operation {operation}");
     }
 }
+
+#[test]
+fn what_the_process_after_a_fault_acks_survives_a_power_cut_too() {
+    for operation in 3.. {
+        let (sim, fs) = disk();
+        sim.inject(When::Operation(operation), Injection::FailedSync);
+        let mut failed = true;
+        if let Ok((mut log, _)) = open(&fs, Path::new(DIR)) {
+            failed = (0..6).any(|n| {
+                let mut chain = Chain::after(&log);
+                let group: Vec<Frame> = (0..3).map(|_| chain.batch(1_500, n)).collect();
+                log.append(&group).is_err() || log.sync().is_err()
+            });
+        }
+        if !failed && sim.operations() < operation {
+            return;
+        }
+        sim.end_process();
+        let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
+        let mut chain = Chain::after(&log);
+        log.append(&[chain.batch(1_500, 9)]).unwrap();
+        log.sync().unwrap();
+        let acked = read_all(&log.reader()).unwrap();
+        drop(log);
+        sim.power_cycle();
+        let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+        let found = read_all(&log.reader()).unwrap();
+        assert_eq!(found, acked, "operation {operation}");
+    }
+}

@@ -163,7 +163,10 @@ pub fn ensure_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
     }
-    fs.sync_dir(parent)
+    fs.sync_dir(parent).inspect_err(|_| {
+        // The name may never become durable: whoever comes next must not find it and build on it.
+        let _ = fs.remove_dir_all(dir);
+    })
 }
 
 /// The directory a path lies in; `.` for a bare name.

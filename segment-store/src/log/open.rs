@@ -12,6 +12,7 @@ use super::{Log, LogIdentity, LogOptions, Sealed, State};
 use crate::error::{AppendError, OpenError};
 use crate::fault::{Fault, is_no_space};
 use crate::fs::Fs;
+use crate::mutation;
 use crate::prepare::Preparer;
 use crate::recover::{Examined, Findings, Recovered, TailVerdict, examine};
 use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader};
@@ -177,6 +178,9 @@ impl Log {
     /// Makes what was found durable, and after an unfinished write goes on in a fresh file: what lies behind the last good frame can then never
     /// be taken for a part of the log.
     fn settle(&mut self, verdict: TailVerdict) -> Result<(), OpenError> {
+        if mutation::is("the page cache taken for the disk") {
+            self.durable_index = self.tail.contents.last_index;
+        }
         if self.durable_index < self.tail.contents.last_index {
             let rewritten = self.rewrite_after_durable();
             rewritten.map_err(|error| self.poison_tail("writing", error))?;

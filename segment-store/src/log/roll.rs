@@ -16,6 +16,7 @@ use crate::footer::TRAILER_LEN;
 use crate::frame::Frame;
 use crate::fs::{Fs, FsFile};
 use crate::index::SparseIndex;
+use crate::mutation;
 use crate::prepare::Preparer;
 use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader, segment_path, unborn_path};
 use crate::tail::{Room, Tail};
@@ -114,7 +115,13 @@ impl Unborn {
             .write_vectored_at(&[IoSlice::new(&page), IoSlice::new(&mark)], 0)?;
         self.file.sync_data()?;
         fs.rename(&self.path, path)?;
-        fs.sync_dir(dir)?;
+        if mutation::is("names that are not synced") {
+            return Ok((segment_crc, map));
+        }
+        if let Err(error) = fs.sync_dir(dir) {
+            forget_name(fs, path);
+            return Err(error);
+        }
         Ok((segment_crc, map))
     }
 
@@ -299,4 +306,15 @@ pub(super) fn segment_len(wanted: u64) -> u64 {
     wanted
         .clamp(2 * HEADER_PAGE, 1 << 40)
         .next_multiple_of(HEADER_PAGE)
+}
+
+/// A name whose sync failed is seen and may never become durable, not even by a later sync that succeeds: the next process must not
+/// find it and build on it. Nothing relies on the file yet.
+fn forget_name(fs: &dyn Fs, path: &Path) {
+    if mutation::is("names whose sync failed stay") {
+        return;
+    }
+    if let Err(error) = fs.remove(path) {
+        tracing::error!(path = %path.display(), %error, "could not remove a segment whose name may not be durable");
+    }
 }
