@@ -9,6 +9,7 @@ use super::leader::Leading;
 use super::log::TermRuns;
 use super::membership::MembershipHistory;
 use super::message::Outgoing;
+use super::mutation;
 use super::read::Reads;
 use super::{
     Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId, ProgressState,
@@ -177,7 +178,9 @@ impl Raft {
                 self.enter_term(term);
             }
         }
-        if term < self.ballot.term {
+        let counts = mutation::is("acks of earlier terms count")
+            && matches!(message, Message::AppendReply { .. });
+        if term < self.ballot.term && !counts {
             self.refuse_stale(from, message);
         } else {
             self.dispatch(from, message);
@@ -255,8 +258,8 @@ impl Raft {
     /// was issued: a completion that a truncation has overtaken says nothing about the log as it is now, and is ignored.
     pub fn durable(&mut self, now: Millis, id: LogId, truncations: u64) {
         self.advance(now);
-        if truncations != self.truncations
-            || self.log.id_at(id.index) != Some(id)
+        let overtaken = truncations != self.truncations || self.log.id_at(id.index) != Some(id);
+        if (overtaken && !mutation::is("completions matched by index alone"))
             || id.index <= self.durable_index
         {
             return;
@@ -357,7 +360,7 @@ impl Raft {
 
     /// Sends `message` once the ballot it is sent under is durable: at once, as a rule.
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
-        if self.ballot_saved {
+        if self.ballot_saved || mutation::is("replies before the ballot is saved") {
             self.effects.push(Effect::Send { to, message });
         } else if self.held.len() < HELD_MAX {
             self.held.push(Outgoing { to, message });

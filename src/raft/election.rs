@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{Part, Raft};
+use super::mutation;
 use super::quorum::{self, Tally};
 use super::{Ballot, LogId, Message, NodeId, Role, Term};
 
@@ -74,7 +75,7 @@ impl Raft {
 
     /// Would this node vote for `from`? Answering changes nothing here: neither term, nor vote, nor timer.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        let granted = term > self.term() && !self.hears_leader() && last >= self.log.last_id();
+        let granted = term > self.term() && !self.hears_leader() && self.is_current(last);
         // A refusal bears our own term: a candidate that lags behind learns it and asks again in a later one.
         let term = if granted { term } else { self.term() };
         self.send(from, Message::PreVoteReply { term, granted });
@@ -94,11 +95,21 @@ impl Raft {
         }
     }
 
+    /// Whether a log that ends with `last` is at least as up-to-date as ours (section 5.4.1).
+    fn is_current(&self, last: LogId) -> bool {
+        match mutation::is("logs compared by index alone") {
+            true => last.index >= self.log.last_index(),
+            false => last >= self.log.last_id(),
+        }
+    }
+
     /// A candidate of our term asks for our vote. One vote a term, to a log at least as up-to-date as ours.
     pub(super) fn on_vote(&mut self, from: NodeId, last: LogId) {
         let ballot = self.ballot();
-        let free = ballot.vote.is_none() && self.leader.is_none();
-        let granted = (free && last >= self.log.last_id()) || ballot.vote == Some(from);
+        let free = (ballot.vote.is_none() && self.leader.is_none())
+            || mutation::is("a second vote in one term");
+        let current = self.is_current(last);
+        let granted = (free && current) || ballot.vote == Some(from);
         if granted && free {
             // Whoever has just helped another to win has no business of its own in this term.
             self.become_follower();
@@ -119,7 +130,7 @@ impl Raft {
 
     pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
         if let Part::Candidate(votes) = &mut self.part {
-            votes.insert(from, granted);
+            votes.insert(from, granted || mutation::is("a refusal counts as a vote"));
             self.count_votes();
         }
     }

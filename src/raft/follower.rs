@@ -5,8 +5,8 @@
 //! that one fsync covers share one.
 
 use super::core::{Part, Raft};
-use super::log;
 use super::{Append, AppendOutcome, Effect, Index, LogId, Message, Millis, NodeId};
+use super::{log, mutation};
 
 /// What a follower keeps for the leader of its term.
 #[derive(Debug, Default)]
@@ -79,7 +79,15 @@ impl Raft {
             self.send(from, rejection);
             return;
         }
-        if let Some(conflict) = self.log.first_conflict(&append.runs, append.last_index) {
+        let mut conflict = self.log.first_conflict(&append.runs, append.last_index);
+        if mutation::is("a short append cuts what follows it")
+            && append.last_index < self.log.last_index()
+        {
+            conflict = conflict.or(Some(append.last_index + 1));
+        }
+        if let Some(conflict) = conflict
+            && !mutation::is("a conflicting tail stays")
+        {
             self.truncate_before(conflict);
         }
         let first = self.log.last_index() + 1;
@@ -97,7 +105,10 @@ impl Raft {
         }
         let following = self.following();
         following.verified_index = following.verified_index.max(append.last_index);
-        let verified = following.verified_index;
+        let mut verified = following.verified_index;
+        if mutation::is("commit beyond what was compared") {
+            verified = self.log.last_index();
+        }
         self.commit_to(append.commit.min(verified));
         if self.matched().index >= append.last_index {
             self.send_accepted(from);
@@ -127,7 +138,10 @@ impl Raft {
     /// The last entry that is both equal to the leader's and durable here.
     fn matched(&mut self) -> LogId {
         let equal = self.following().verified_index.max(self.commit_index);
-        let index = equal.min(self.durable_index);
+        let index = match mutation::is("followers ack before their disk") {
+            true => equal,
+            false => equal.min(self.durable_index),
+        };
         self.log
             .id_at(index)
             .expect("a durable index is never below the kept log")

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{Part, PeerView, Raft};
+use super::mutation;
 use super::progress::Progress;
 use super::quorum;
 use super::transfer::Transfer;
@@ -265,8 +266,9 @@ impl Raft {
 
     fn on_accepted(&mut self, from: NodeId, matched: LogId, commit: Index) {
         // By (index, term). What our log no longer covers is committed, and cannot be mistaken for anything else.
-        let known =
-            matched.index < self.log.prev().index || self.log.id_at(matched.index) == Some(matched);
+        let known = matched.index < self.log.prev().index
+            || self.log.id_at(matched.index) == Some(matched)
+            || mutation::is("acks of earlier terms count");
         let retry_at = self.doubt_deadline();
         let Some(progress) = self.hear(from) else {
             return;
@@ -326,7 +328,10 @@ impl Raft {
         let Some(leading) = self.leading() else {
             return;
         };
-        let (node, durable) = (self.config.node, self.durable_index);
+        let (node, mut durable) = (self.config.node, self.durable_index);
+        if mutation::is("the leader counts itself before its disk") {
+            durable = self.log.last_index();
+        }
         let reached = quorum::reached(self.members.current().1, |voter| {
             if voter == node {
                 durable
@@ -334,7 +339,9 @@ impl Raft {
                 leading.peers.get(&voter).map_or(0, |peer| peer.match_index)
             }
         });
-        if reached <= self.commit_index || reached < leading.first_of_term {
+        let earlier_term = reached < leading.first_of_term
+            && !mutation::is("entries of earlier terms committed by counting");
+        if reached <= self.commit_index || earlier_term {
             return;
         }
         self.commit_to(reached);
@@ -387,7 +394,10 @@ impl Raft {
         let round = leading.round;
         let mut heartbeats = Vec::with_capacity(leading.peers.len());
         for (&peer, progress) in &mut leading.peers {
-            let commit = commit_index.min(progress.match_index);
+            let commit = match mutation::is("heartbeats carry any commit index") {
+                true => commit_index,
+                false => commit_index.min(progress.match_index),
+            };
             progress.commit_sent = progress.commit_sent.max(commit);
             heartbeats.push((
                 peer,

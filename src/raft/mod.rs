@@ -23,6 +23,10 @@ mod leader;
 mod log;
 mod membership;
 mod message;
+#[cfg(plimsoll_mutations)]
+pub mod mutation;
+#[cfg(not(plimsoll_mutations))]
+pub(crate) mod mutation;
 mod progress;
 mod quorum;
 mod read;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::core::Raft;
+use super::mutation;
 use super::quorum;
 use super::{Effect, Index, Message, Millis, NodeId};
 
@@ -132,9 +133,13 @@ impl Raft {
         let Some(leading) = self.leading() else {
             return;
         };
-        let (round, settled) = (leading.round, self.commit_index >= leading.first_of_term);
+        let settled = self.commit_index >= leading.first_of_term
+            || mutation::is("reads before the term's first commit");
+        let round = leading.round;
         if self.reads.is_full() {
             self.answer_read(origin, None);
+        } else if mutation::is("reads without a round") {
+            self.answer_read(origin, Some(self.commit_index));
         } else if !settled {
             self.reads.early.push(origin);
         } else {

@@ -12,7 +12,7 @@ use super::error::OpenError;
 use super::producers::{Producers, Stamp};
 use super::snapshot::{MembershipRow, Snapshot};
 use super::tail::EntryMeta;
-use crate::raft::{Ballot, Index, LogId, Membership, NodeId, Restored, Run};
+use crate::raft::{Ballot, Index, LogId, Membership, NodeId, Restored, Run, mutation};
 use crate::wire::peek_head;
 
 /// Bytes read from the log at a time.
@@ -195,7 +195,9 @@ impl Found<'_> {
                 let head = peek_head(&frame.payload());
                 let head =
                     head.map_err(|error| self.inconsistent(format!("index {index}: {error}")))?;
-                if let Some(stamp) = Stamp::of(&head, header.record_count) {
+                if let Some(stamp) = Stamp::of(&head, header.record_count)
+                    && !mutation::is("sequences forgotten at a restart")
+                {
                     restart
                         .producers
                         .appended(index, header.base_offset, &stamp);

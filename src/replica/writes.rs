@@ -10,7 +10,7 @@ use segment_store::{Frame, FrameHeader, codec, kind};
 use super::effects::{DiskOp, Effect};
 use super::replica::Replica;
 use super::snapshot::MembershipRow;
-use crate::raft::{Index, LogId, Millis, OwnEntry};
+use crate::raft::{Index, LogId, Millis, OwnEntry, mutation};
 use crate::wire::ApiError;
 
 /// Log operations between the replica and the disk.
@@ -91,7 +91,9 @@ impl Replica {
     }
 
     pub(super) fn truncate(&mut self, after: Index) {
-        while let Some(ticket) = self.pending.cut(after) {
+        while !mutation::is("tickets outlive their leader")
+            && let Some(ticket) = self.pending.cut(after)
+        {
             self.answer(ticket.origin, Err(ApiError::Unavailable));
         }
         while self
@@ -101,7 +103,9 @@ impl Replica {
         {
             self.memberships.pop_back();
         }
-        self.producers.truncate(after);
+        if !mutation::is("sequences outlive a truncation") {
+            self.producers.truncate(after);
+        }
         self.tail.truncate(after);
         // What was appended in this very turn and is cut again still goes out, in order.
         self.flush_write();

@@ -2,7 +2,7 @@
 //!
 //! Owns how each kind of fault is carried out. Must not know what it breaks.
 
-use plimsoll::raft::NodeId;
+use plimsoll::raft::{NodeId, Role};
 use segment_store::fs::{Fs, Injection, When};
 
 use crate::node::{Ask, Death};
@@ -27,6 +27,11 @@ impl World {
         match fault {
             Fault::Kill => self.arm(node, Death::Kill),
             Fault::PowerCut => self.arm(node, Death::PowerCut),
+            Fault::KillThenPowerCut => {
+                self.arm(node, Death::Kill);
+                self.node(node).cut_after_start = true;
+            }
+            Fault::IsolateLeader => self.isolate_leader(),
             Fault::PowerCutAll => {
                 for node in self.swarm.voters() {
                     if self.node(node).process.is_some() {
@@ -165,6 +170,38 @@ impl World {
             _ => 2_500 * MILLI,
         };
         let delay = self.rng.u64(20 * MILLI..=last);
+        self.after(delay, Event::Heal);
+    }
+
+    /// Cuts a leader off: what it takes from its clients meanwhile will have to go again.
+    fn isolate_leader(&mut self) {
+        let leader = self.nodes.iter().find(|node| {
+            let process = node.process.as_ref();
+            process.is_some_and(|process| {
+                process.groups[&PARTITION].replica.raft().role() == Role::Leader
+            })
+        });
+        let Some(leader) = leader.map(|node| node.id) else {
+            return;
+        };
+        self.summary.partitions += 1;
+        let (speaks, hears) = pick(
+            &mut self.rng,
+            &[(false, false), (false, true), (true, false)],
+        );
+        for other in self.swarm.voters() {
+            if !speaks {
+                self.network.cut(leader, other);
+            }
+            if !hears {
+                self.network.cut(other, leader);
+            }
+        }
+        if self.rng.bool() {
+            let until = self.now + SECOND;
+            self.node(leader).slow_until = until;
+        }
+        let delay = self.rng.u64(200 * MILLI..SECOND);
         self.after(delay, Event::Heal);
     }
 

@@ -38,6 +38,18 @@ impl World {
                         },
                     );
                 }
+                if std::mem::take(&mut self.node(id).cut_after_start) {
+                    let delay = self.rng.u64(1..20 * MILLI);
+                    let death = Death::PowerCut;
+                    self.after(
+                        delay,
+                        Event::Die {
+                            node: id,
+                            life,
+                            death,
+                        },
+                    );
+                }
                 self.wake(id, now + 1);
             }
             Err(error) => {
@@ -67,7 +79,10 @@ impl World {
         } else {
             50 * MILLI
         };
-        let delay = self.rng.u64(MILLI..=delay_max);
+        let delay = match self.node(id).cut_after_start {
+            true => MILLI,
+            false => self.rng.u64(MILLI..=delay_max),
+        };
         self.after(delay, Event::Start { node: id });
     }
 
@@ -82,6 +97,7 @@ impl World {
             let node = self.node(id);
             node.paused_until = node.paused_until.min(now + 1);
             node.slow_until = 0;
+            node.cut_after_start = false;
             if let Some((death, _)) = node.cut {
                 // The disk is armed to stop anyway.
                 self.die(id, death);

@@ -11,6 +11,8 @@ mod clients;
 mod ending;
 mod faults;
 mod lives;
+#[cfg(plimsoll_mutations)]
+mod mutations;
 mod network;
 mod node;
 mod summary;

@@ -10,7 +10,7 @@ use plimsoll::raft::{Message, NodeId};
 use plimsoll::wire::{Content, Envelope, PeerCaps, decode_envelopes, encode_envelopes};
 
 use crate::swarm::Weather;
-use crate::world::Micros;
+use crate::world::{MILLI, Micros};
 
 /// A message as it travels.
 #[derive(Clone, Debug)]
@@ -87,6 +87,9 @@ impl Network {
 
     fn arrival(&mut self, rng: &mut Rng, now: Micros, from: NodeId, to: NodeId) -> Micros {
         let at = now + rng.u64(self.weather.delay_min..=self.weather.delay_max);
+        if rng.u32(0..1000) < self.weather.stray {
+            return now + rng.u64(50 * MILLI..1_500 * MILLI);
+        }
         if !self.weather.ordered {
             return at;
         }

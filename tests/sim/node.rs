@@ -102,6 +102,8 @@ pub(crate) struct Node {
     /// Up to this operation, a sync may fail as asked for.
     pub(crate) failing_until: u64,
     pub(crate) slow_until: Micros,
+    /// The power goes soon after the next start.
+    pub(crate) cut_after_start: bool,
 }
 
 /// The process of a node.
@@ -148,6 +150,7 @@ impl Node {
             limited: false,
             failing_until: 0,
             slow_until: 0,
+            cut_after_start: false,
         }
     }
 

@@ -28,6 +28,10 @@ pub(crate) enum Fault {
     Partition,
     /// One node hears nobody, and nobody hears it.
     Isolate,
+    /// A leader hears nobody, or nobody hears it, while its clients still do.
+    IsolateLeader,
+    /// A process dies, starts again at once, and then the power goes: what was read back may never have been on the disk.
+    KillThenPowerCut,
     /// Messages from one node to another are lost, not those back.
     OneWay,
     /// Two halves that hear only one node in common.
@@ -44,13 +48,15 @@ pub(crate) enum Fault {
     Transfer,
 }
 
-pub(crate) const FAULTS: [Fault; 13] = [
+pub(crate) const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAll,
     Fault::Pause,
     Fault::Partition,
     Fault::Isolate,
+    Fault::IsolateLeader,
+    Fault::KillThenPowerCut,
     Fault::OneWay,
     Fault::Bridge,
     Fault::Flap,
@@ -68,6 +74,8 @@ pub(crate) struct Weather {
     /// Of a thousand messages.
     pub(crate) lost: u32,
     pub(crate) doubled: u32,
+    /// Arrive when nobody thinks of them any more.
+    pub(crate) stray: u32,
     /// Whether messages of one link keep their order.
     pub(crate) ordered: bool,
     /// Whether the messages of one turn to one peer travel together.
@@ -81,6 +89,7 @@ impl Weather {
         delay_max: 500,
         lost: 0,
         doubled: 0,
+        stray: 0,
         ordered: true,
         coalesced: true,
     };
@@ -120,6 +129,7 @@ impl Swarm {
             delay_max: pick(rng, &[300, 2 * MILLI, 20 * MILLI, 60 * MILLI]),
             lost: pick(rng, &[0, 0, 10, 50, 200]),
             doubled: pick(rng, &[0, 0, 10, 100]),
+            stray: pick(rng, &[0, 0, 5, 50]),
             ordered: rng.bool(),
             coalesced: rng.bool(),
         };
@@ -129,6 +139,10 @@ impl Swarm {
             .into_iter()
             .filter(|_| rng.u32(0..100) < keep)
             .collect();
+        if faults.contains(&Fault::IsolateLeader) {
+            // The fault that most often makes logs differ.
+            faults.extend([Fault::IsolateLeader; 3]);
+        }
         if faults.is_empty() {
             faults.push(Fault::Transfer);
         }
@@ -148,13 +162,13 @@ impl Swarm {
             disk_delay_max: pick(rng, &[200, 2 * MILLI, 20 * MILLI]),
             drift: pick(rng, &[0, 10, 150]),
             faults,
-            fault_every: pick(rng, &[100 * MILLI, 300 * MILLI, SECOND]),
+            fault_every: pick(rng, &[50 * MILLI, 100 * MILLI, 200 * MILLI, 500 * MILLI]),
             restart_after_max: pick(rng, &[50 * MILLI, 500 * MILLI, 2 * SECOND]),
             safety: rng.u64(2 * SECOND..6 * SECOND),
             producers: rng.usize(1..=3),
             consumers: rng.usize(1..=2),
             window: pick(rng, &[1, 4, 16, 32]),
-            think_max: pick(rng, &[2 * MILLI, 20 * MILLI, 100 * MILLI]),
+            think_max: pick(rng, &[2 * MILLI, 10 * MILLI, 50 * MILLI]),
             value_len_max: pick(rng, &[32, 200, 3_000]),
             forward: rng.bool(),
         }

@@ -26,6 +26,7 @@ pub(crate) struct Trace {
     hash: u64,
     events: u64,
     lines: VecDeque<Line>,
+    hushed: bool,
 }
 
 impl Trace {
@@ -36,6 +37,7 @@ impl Trace {
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
             lines: VecDeque::with_capacity(KEPT),
+            hushed: false,
         }
     }
 
@@ -61,6 +63,12 @@ impl Trace {
         });
     }
 
+    /// Prints nothing when the run panics: a panic is what is wanted.
+    #[cfg(plimsoll_mutations)]
+    pub(crate) fn hush(&mut self) {
+        self.hushed = true;
+    }
+
     fn mix(&mut self, number: u64) {
         self.hash = (self.hash ^ number)
             .wrapping_mul(0x0000_0100_0000_01b3)
@@ -79,7 +87,7 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !std::thread::panicking() || self.hushed {
             return;
         }
         eprintln!("the last {} of {} events:", self.lines.len(), self.events);
