@@ -110,6 +110,12 @@ impl Checks {
             granted: true,
         }) = content
         {
+            let all = self.group(group);
+            let saved = all.ballots[&node];
+            assert!(
+                saved.term > *term || (saved.term == *term && saved.vote == Some(to)),
+                "node {node} grants its vote to {to} in term {term}, durable is {saved:?} (P6)"
+            );
             let voted = *self.group(group).votes.entry((node, *term)).or_insert(to);
             assert_eq!(
                 voted, to,

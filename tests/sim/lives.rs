@@ -23,6 +23,7 @@ impl World {
             let death = if kind { Death::PowerCut } else { Death::Kill };
             node.arm(death, operations);
         }
+        let failing = node.limited || node.fs.operations() < node.failing_until;
         match node.start(&self.swarm, seed, now, &mut self.checks) {
             Ok(()) => {
                 let life = node.life;
@@ -53,7 +54,6 @@ impl World {
                 self.wake(id, now + 1);
             }
             Err(error) => {
-                let failing = node.limited || node.fs.operations() <= node.failing_until;
                 let death = node.met_cut();
                 assert!(
                     death.is_some() || failing,

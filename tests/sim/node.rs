@@ -185,12 +185,10 @@ impl Node {
         self.process = None;
         self.life += 1;
         self.cut = None;
+        self.failing_until = 0;
         match death {
             Death::Kill => self.fs.end_process(),
-            Death::PowerCut => {
-                self.fs.power_cycle();
-                self.failing_until = 0;
-            }
+            Death::PowerCut => self.fs.power_cycle(),
         }
     }
 
