@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::world::World;
+use simulator::Run;
 
 /// A bug, and where it was real (numbers of the project's list of seventy).
 struct Bug {
@@ -59,11 +59,7 @@ fn hunt(bug: &Bug) -> Option<(u64, String)> {
     plimsoll::raft::mutation::put_back(bug.name);
     segment_store::mutation::put_back(bug.name);
     for seed in 0..bug.seeds_max.max(5) {
-        let run = || {
-            let mut world = World::new(seed);
-            world.trace.hush();
-            world.run();
-        };
+        let run = || Run::new(seed).quiet().go();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

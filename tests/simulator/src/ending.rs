@@ -7,6 +7,7 @@ use plimsoll::wire::BatchReader;
 use segment_store::LogReader;
 
 use crate::checks::{GroupChecks, frames, record_of};
+use crate::run::Mode;
 use crate::swarm::{PARTITION, caps};
 use crate::world::World;
 
@@ -124,6 +125,10 @@ impl World {
         });
         let states: Vec<_> = states.collect();
         for state in &states {
+            // In the middle of a storm, some are behind.
+            if self.mode == Mode::SafetyOnly {
+                continue;
+            }
             assert_eq!(
                 state.topics().collect::<Vec<_>>(),
                 states[0].topics().collect::<Vec<_>>(),

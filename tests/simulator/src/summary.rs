@@ -1,0 +1,105 @@
+//! The summary: how often what happened. A simulator in which nothing happens proves nothing.
+//!
+//! Owns the counts of a run and of a batch of runs, and the least that a batch must have seen.
+
+use serde::Serialize;
+
+/// Batches smaller than this may lack anything by chance.
+const JUDGED_FROM: u64 = 200;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often what happened in a run, or in many.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct Summary {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Longest time from healing to convergence, in virtual milliseconds.
+            pub converge_ms_max: u64,
+        }
+
+        impl Summary {
+            /// Adds the counts of a run.
+            pub fn add(&mut self, run: &Summary) {
+                $(self.$name += run.$name;)*
+                self.converge_ms_max = self.converge_ms_max.max(run.converge_ms_max);
+            }
+
+            /// Every count with its name.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![
+                    $((stringify!($name), self.$name),)*
+                    ("converge_ms_max", self.converge_ms_max),
+                ]
+            }
+        }
+    };
+}
+
+counts! {
+    /// Events, each of them checked.
+    events,
+    /// Terms that had a leader.
+    elections,
+    /// Processes killed.
+    kills,
+    /// Nodes that lost power.
+    power_cuts,
+    /// Of both: while the process was opening its files.
+    cuts_while_opening,
+    /// Cuts of links, of all kinds.
+    partitions,
+    /// Processes that stood still.
+    pauses,
+    /// Syncs that failed and were met.
+    failed_syncs,
+    /// Disks that filled up.
+    full_disks,
+    /// Transfers of leadership that were done.
+    transfers,
+    /// Batches acked.
+    acks,
+    /// Of these: recognised as retries.
+    duplicates,
+    /// Linearizable reads answered.
+    reads,
+    /// Commands of the controller answered.
+    commands,
+    /// Records consumed.
+    consumed,
+    /// Entries committed.
+    committed,
+    /// Truncations of logs.
+    truncations,
+    /// Virtual milliseconds.
+    virtual_ms,
+}
+
+impl Summary {
+    /// What a batch of `seeds` seeds had too little of to mean anything, if so.
+    pub fn quiet_about(&self, seeds: u64) -> Option<String> {
+        if seeds < JUDGED_FROM {
+            return None;
+        }
+        let least = [
+            ("elections", self.elections, 3 * seeds),
+            ("kills", self.kills, seeds),
+            ("power cuts", self.power_cuts, seeds),
+            ("cuts while opening", self.cuts_while_opening, seeds / 10),
+            ("partitions", self.partitions, seeds),
+            ("pauses", self.pauses, seeds / 4),
+            ("failed syncs", self.failed_syncs, seeds / 20),
+            ("full disks", self.full_disks, seeds / 10),
+            ("transfers", self.transfers, seeds / 10),
+            ("acks", self.acks, 20 * seeds),
+            ("duplicates answered", self.duplicates, seeds / 4),
+            ("reads", self.reads, 5 * seeds),
+            ("commands", self.commands, seeds),
+            ("records consumed", self.consumed, 50 * seeds),
+            ("truncations", self.truncations, seeds / 10),
+        ];
+        let quiet = least.iter().find(|(_, found, least)| found < least);
+        quiet.map(|(what, found, least)| {
+            format!("{found} {what} in {seeds} seeds: too few, at least {least} belong there")
+        })
+    }
+}
