@@ -11,6 +11,7 @@ mod mutations;
 use std::ops::Range;
 use std::time::Instant;
 
+use simulator::record::{Recorded, Recorder};
 use simulator::{Batch, Run};
 
 /// Seeds of a run that nobody asked more of.
@@ -59,4 +60,22 @@ fn same_seed_twice_is_the_same_run() {
         let run = || Run::new(seed).go();
         assert_eq!(run(), run(), "seed {seed}");
     }
+}
+
+#[test]
+fn a_trace_written_to_a_file_is_replayed_without_a_difference_and_another_seed_differs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace");
+    let written = Run::new(3).recorded(Recorder::create(&path).unwrap()).go();
+    let again = Recorder::compare(Recorded::read(&path).unwrap());
+    assert_eq!(Run::new(3).recorded(again.clone()).go(), written);
+    assert_eq!(again.complaint(), None);
+    let other = Recorder::compare(Recorded::read(&path).unwrap());
+    Run::new(4).recorded(other.clone()).go();
+    assert!(
+        other
+            .complaint()
+            .unwrap()
+            .contains("differs from the trace")
+    );
 }
