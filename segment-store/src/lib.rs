@@ -37,7 +37,7 @@ pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;
 pub use format::{FRAME_ALIGN, FrameHeader, HEADER_LEN, codec, kind};
 pub use frame::{Frame, UnstampedFrame};
-pub use log::{Log, LogIdentity, LogOptions};
+pub use log::{Log, LogBase, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
 pub use reader::{FrameRun, LogReader};
 pub use recover::{Recovered, TailVerdict};

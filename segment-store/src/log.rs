@@ -2,10 +2,11 @@
 //!
 //! On the write walk: frames of one group commit leave in one `pwritev`, are published to readers at once, and are durable after the
 //! next `sync`. Must not know: why frames are written, what a term means, who reads. Opening is in `log/open.rs`, removing at either
-//! end in `log/cut.rs`, a new segment in `log/roll.rs`.
+//! end in `log/cut.rs`, starting anew in `log/reset.rs`, a new segment in `log/roll.rs`.
 
 mod cut;
 mod open;
+mod reset;
 mod roll;
 
 use std::fmt;
@@ -62,6 +63,19 @@ impl fmt::Display for LogIdentity {
         let cluster = u128::from_be_bytes(self.cluster);
         write!(f, "cluster {cluster:032x}, group {}", self.group)
     }
+}
+
+/// What a log goes on from: the entry before its first one, which it need not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogBase {
+    /// Index of that entry; 0 before the first entry of all.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Checksum of its header: the link of the first entry.
+    pub header_crc: u32,
+    /// Offset that the first record gets.
+    pub next_offset: u64,
 }
 
 /// The writer of one group's log.

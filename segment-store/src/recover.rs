@@ -225,14 +225,20 @@ pub(crate) fn open_segment(
     })
 }
 
-/// A truncation goes on in a later file with a lower base: files from that base on are cut off, whether or not they are gone yet.
+/// A truncation goes on in a later file with a lower base: files from that base on are cut off, whether or not they are gone yet. So is
+/// everything before a file with which the log starts anew.
 fn leave_out_overridden(files: Vec<SegmentFile>) -> (Vec<SegmentFile>, Vec<PathBuf>) {
     let mut kept = Vec::with_capacity(files.len());
     let mut cut = Vec::new();
     let mut lowest_base = u64::MAX;
     for file in files.into_iter().rev() {
         if file.header.base_index < lowest_base {
-            lowest_base = file.header.base_index;
+            // No index is below 0: nothing earlier is kept.
+            lowest_base = if file.header.anew {
+                0
+            } else {
+                file.header.base_index
+            };
             kept.push(file);
         } else {
             cut.push(file.path);

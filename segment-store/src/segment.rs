@@ -21,6 +21,8 @@ pub(crate) const DURABLE_MARK_LEN: usize = 24;
 const MAGIC: &[u8; 8] = b"PLIMSEGM";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 512;
+/// Flag of the header page: see [`SegmentHeader::anew`].
+const ANEW: u32 = 1;
 /// Starts with a byte that is no frame version, so that a mark never reads as a frame.
 const END_MAGIC: &[u8; 4] = b"\0END";
 
@@ -42,6 +44,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) prev_header_crc: u32,
     /// Length of the file.
     pub(crate) file_len: u64,
+    /// The log starts anew here: whatever files of earlier generations hold does not count.
+    pub(crate) anew: bool,
 }
 
 impl SegmentHeader {
@@ -57,6 +61,7 @@ impl SegmentHeader {
         put_u64(&mut page, 56, self.base_offset);
         put_u64(&mut page, 64, self.prev_term);
         put_u32(&mut page, 72, self.prev_header_crc);
+        put_u32(&mut page, 76, if self.anew { ANEW } else { 0 });
         put_u64(&mut page, 80, self.file_len);
         let crc = crc_but(&page[..HEADER_BYTES], 12);
         put_u32(&mut page, 12, crc);
@@ -90,7 +95,7 @@ impl SegmentHeader {
         if version != VERSION {
             return Err(OpenError::FutureVersion { path, version });
         }
-        if get_u64(page, 48) == 0 {
+        if get_u64(page, 48) == 0 || get_u32(page, 76) & !ANEW != 0 {
             return Err(OpenError::DamagedHeader { path });
         }
         let mut cluster = [0; 16];
@@ -106,6 +111,7 @@ impl SegmentHeader {
             prev_term: get_u64(page, 64),
             prev_header_crc: get_u32(page, 72),
             file_len: get_u64(page, 80),
+            anew: get_u32(page, 76) & ANEW != 0,
         };
         if let Some(expected) = identity.filter(|expected| *expected != header.identity) {
             return Err(OpenError::Foreign {

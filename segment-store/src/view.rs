@@ -20,6 +20,10 @@ pub(crate) struct SegmentView {
     pub(crate) path: PathBuf,
     pub(crate) base_index: u64,
     pub(crate) base_offset: u64,
+    /// Term of the frame before the first.
+    pub(crate) prev_term: u64,
+    /// Header checksum of the frame before the first.
+    pub(crate) prev_header_crc: u32,
     pub(crate) group: u64,
     pub(crate) map: Arc<dyn MapRead>,
     pub(crate) index: Arc<SparseIndex>,
@@ -45,6 +49,8 @@ impl SegmentView {
             path,
             base_index: header.base_index,
             base_offset: header.base_offset,
+            prev_term: header.prev_term,
+            prev_header_crc: header.prev_header_crc,
             group: header.identity.group,
             map,
             index,
@@ -63,6 +69,8 @@ impl SegmentView {
             path: self.path.clone(),
             base_index: self.base_index,
             base_offset: self.base_offset,
+            prev_term: self.prev_term,
+            prev_header_crc: self.prev_header_crc,
             group: self.group,
             map: Arc::clone(&self.map),
             index: Arc::new(SparseIndex::of(&entries)),

@@ -21,6 +21,7 @@ fn header() -> SegmentHeader {
         prev_term: 1,
         prev_header_crc: 2,
         file_len: FILE_LEN,
+        anew: false,
     }
 }
 

@@ -198,6 +198,7 @@ fn frame_end(
                 base_offset: frame.next_offset(),
                 prev_term: frame.term,
                 prev_header_crc: crc,
+                anew: false,
                 ..*header
             };
             return Ok(Some((next, position)));

@@ -81,6 +81,7 @@ impl Log {
             prev_term: 0,
             prev_header_crc: 0,
             file_len: 0,
+            anew: false,
         };
         let len = segment_len(options.segment_bytes_first.min(options.segment_bytes_max));
         let tail = Unborn::take(fs.as_ref(), dir, preparer.as_ref(), generation, len)

@@ -217,6 +217,7 @@ impl Log {
             prev_term: contents.last_term,
             prev_header_crc: contents.last_header_crc,
             file_len: 0,
+            anew: false,
         };
         if let Some(last) = here.last() {
             header.base_index = last.header().index + 1;

@@ -18,6 +18,7 @@ fn sample() -> SegmentHeader {
         prev_term: 0x4142,
         prev_header_crc: 0x5152_5354,
         file_len: 0x10_0000,
+        anew: false,
     }
 }
 
@@ -55,6 +56,23 @@ fn the_header_page_has_these_bytes() {
     assert!(page[88..].iter().all(|&byte| byte == 0));
     assert_eq!(crc, 0xf657_029d);
     assert_eq!(decode(&page).unwrap(), (sample(), crc));
+}
+
+#[test]
+fn the_header_page_of_a_log_that_starts_anew_says_so_at_76() {
+    let header = SegmentHeader {
+        anew: true,
+        ..sample()
+    };
+    let (page, crc) = header.encode();
+    assert_eq!(page[76..80], [1, 0, 0, 0]);
+    assert_eq!(decode(&page).unwrap(), (header, crc));
+    let mut unknown = page;
+    unknown[76] = 2;
+    assert!(matches!(
+        decode(&with_crc(unknown)),
+        Err(OpenError::DamagedHeader { .. })
+    ));
 }
 
 #[test]
