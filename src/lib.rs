@@ -7,6 +7,10 @@
 pub mod client;
 pub mod config;
 pub mod controller;
+#[cfg(plimsoll_mutations)]
+pub mod mutation;
+#[cfg(not(plimsoll_mutations))]
+mod mutation;
 pub mod raft;
 pub mod replica;
 pub mod server;

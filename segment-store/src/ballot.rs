@@ -119,6 +119,13 @@ impl BallotFile {
         if (term, vote) == (term_now, vote_now) {
             return Ok(());
         }
+        if crate::mutation::is("term and vote saved in two writes") {
+            self.current.sequence += 1;
+            self.current.term = term;
+            for number in 0..2 {
+                write_slot(self.file.as_ref(), &self.path, number, self.current)?;
+            }
+        }
         let next = Slot {
             sequence: self.current.sequence + 1,
             term,

@@ -113,7 +113,9 @@ impl Contents {
                 .term_runs
                 .iter()
                 .copied()
-                .filter(|run| keep(run.0))
+                .filter(|run| {
+                    keep(run.0) || crate::mutation::is("terms of what was cut stay in the footer")
+                })
                 .collect(),
             memberships: self
                 .memberships

@@ -180,7 +180,7 @@ fn checked_header(
         });
     }
     let need = padded_len(header.payload_len);
-    if bytes.len() < need {
+    if bytes.len() < need && !crate::mutation::is("a length is believed") {
         return Err(FrameError::Short {
             need,
             have: bytes.len(),

@@ -152,6 +152,10 @@ impl Log {
             }
         }
         if self.tail.dirty {
+            if mutation::is("the durable mark goes before the sync") {
+                let marked = self.tail.mark_durable(self.tail.contents.last_index);
+                marked.map_err(|error| self.poison_tail("writing", error))?;
+            }
             self.sync_tail()?;
             self.durable_index = self.tail.contents.last_index;
             if let Err(error) = self.tail.mark_durable(self.durable_index) {

@@ -88,6 +88,13 @@ pub fn write(
 ) -> Result<(), WriteError> {
     let temporary = dir.join(format!("{name}{SUFFIX}.tmp"));
     let path = dir.join(file_name(name, index));
+    if crate::mutation::is("the old snapshot goes before the new one is there") {
+        for old in indexes(fs, dir, name)? {
+            let old = dir.join(file_name(name, old));
+            fs.remove(&old)
+                .map_err(|error| Fault::new("removing", &old, error))?;
+        }
+    }
     match write_file(fs, &temporary, index, term, state) {
         Ok(()) => {}
         Err(error) if is_no_space(&error) => return Err(WriteError::NoSpace),

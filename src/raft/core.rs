@@ -142,6 +142,11 @@ impl Raft {
             });
             raft.publish();
         }
+        if raft.ballot.vote == Some(raft.config.node)
+            && mutation::is("a restarted leader goes on in its term")
+        {
+            raft.become_leader();
+        }
         raft
     }
 
@@ -178,8 +183,9 @@ impl Raft {
                 self.enter_term(term);
             }
         }
-        let counts = mutation::is("acks of earlier terms count")
-            && matches!(message, Message::AppendReply { .. });
+        let counts = matches!(message, Message::AppendReply { .. })
+            && (mutation::is("acks of earlier terms count")
+                || mutation::is("acks of an earlier leadership count"));
         if term < self.ballot.term && !counts {
             self.refuse_stale(from, message);
         } else {
@@ -211,6 +217,7 @@ impl Raft {
     fn refuse_stale(&mut self, from: NodeId, message: Message) {
         let term = self.ballot.term;
         let reply = match message {
+            Message::PreVote { .. } if mutation::is("stale pre-votes stay unanswered") => return,
             Message::PreVote { .. } => Message::PreVoteReply {
                 term,
                 granted: false,
@@ -258,9 +265,11 @@ impl Raft {
     /// was issued: a completion that a truncation has overtaken says nothing about the log as it is now, and is ignored.
     pub fn durable(&mut self, now: Millis, id: LogId, truncations: u64) {
         self.advance(now);
-        let overtaken = truncations != self.truncations || self.log.id_at(id.index) != Some(id);
+        let cut_since = truncations != self.truncations
+            && !mutation::is("completions from before a truncation count");
+        let overtaken = cut_since || self.log.id_at(id.index) != Some(id);
         if (overtaken && !mutation::is("completions matched by index alone"))
-            || id.index <= self.durable_index
+            || (id.index <= self.durable_index && !mutation::is("completions in any order count"))
         {
             return;
         }
@@ -323,7 +332,11 @@ impl Raft {
     /// A later term began somewhere: forget what belonged to the old one.
     fn enter_term(&mut self, term: Term) {
         assert!(term > self.ballot.term, "terms only rise");
-        self.set_ballot(Ballot { term, vote: None });
+        let vote = match mutation::is("a vote outlives its term") {
+            true => self.ballot.vote,
+            false => None,
+        };
+        self.set_ballot(Ballot { term, vote });
         self.become_follower();
     }
 

@@ -18,9 +18,14 @@ impl Raft {
     pub(super) fn on_election_timeout(&mut self) {
         self.restart_election_timer();
         self.become_follower();
-        if !self.members.current().1.is_voter(self.config.node) {
+        if !self.members.current().1.is_voter(self.config.node)
+            && !mutation::is("a learner campaigns")
+        {
             // A learner, or a node whose membership has not reached it yet, waits for a leader to come.
             return;
+        }
+        if mutation::is("a node that returns campaigns at once") {
+            return self.campaign(false);
         }
         self.part = Part::PreCandidate(Votes::from([(self.config.node, true)]));
         let (term, last) = (self.term() + 1, self.log.last_id());
@@ -76,6 +81,9 @@ impl Raft {
     /// Would this node vote for `from`? Answering changes nothing here: neither term, nor vote, nor timer.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
         let granted = term > self.term() && !self.hears_leader() && self.is_current(last);
+        if granted && mutation::is("a pre-vote restarts the timer") {
+            self.restart_election_timer();
+        }
         // A refusal bears our own term: a candidate that lags behind learns it and asks again in a later one.
         let term = if granted { term } else { self.term() };
         self.send(from, Message::PreVoteReply { term, granted });
@@ -87,6 +95,10 @@ impl Raft {
         } else {
             self.term()
         };
+        if matches!(self.part, Part::Candidate(_)) && mutation::is("late pre-votes campaign again")
+        {
+            return self.campaign(false);
+        }
         if let Part::PreCandidate(votes) = &mut self.part
             && term == expected
         {
@@ -149,7 +161,13 @@ impl Raft {
         let (Part::PreCandidate(votes) | Part::Candidate(votes)) = &self.part else {
             return;
         };
-        let tally = quorum::tally(self.members.current().1, |voter| votes.get(&voter).copied());
+        let mut tally = quorum::tally(self.members.current().1, |voter| votes.get(&voter).copied());
+        if mutation::is("votes of nodes outside count")
+            && votes.values().filter(|granted| **granted).count()
+                > self.members.current().1.voters.len() / 2
+        {
+            tally = Tally::Won;
+        }
         match (tally, self.role()) {
             (Tally::Won, Role::PreCandidate) => self.campaign(false),
             // Others may have answered before our own disk did.

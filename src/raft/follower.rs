@@ -66,8 +66,13 @@ impl Raft {
     pub(super) fn on_append(&mut self, from: NodeId, append: Append) {
         self.follow(from);
         // What lies below our kept log is committed, so every later leader has it as we had it (section 5.4.3).
-        let trimmed = append.prev.index < self.log.prev().index;
-        if !trimmed && self.log.term_at(append.prev.index) != Some(append.prev.term) {
+        let trimmed = append.prev.index < self.log.prev().index
+            && !mutation::is("what is trimmed is a conflict");
+        let mut term_here = self.log.term_at(append.prev.index);
+        if mutation::is("term zero stands for unknown") {
+            term_here = term_here.or(Some(0));
+        }
+        if !trimmed && term_here != Some(append.prev.term) {
             let conflict = append.prev.index <= self.log.last_index();
             assert!(
                 !conflict || append.prev.index > self.commit_index,
@@ -129,7 +134,9 @@ impl Raft {
         );
         let after = conflict - 1;
         self.log.truncate_after(after);
-        self.members.truncate_after(after);
+        if !mutation::is("a truncated membership stays in force") {
+            self.members.truncate_after(after);
+        }
         self.durable_index = self.durable_index.min(after);
         self.truncations += 1;
         self.effects.push(Effect::Truncate { after });

@@ -157,6 +157,10 @@ impl Raft {
             .leading_mut()
             .and_then(|leading| leading.peers.get_mut(&peer))
         {
+            let last = match mutation::is("what did not fit counts as sent") {
+                true => plan.last,
+                false => last,
+            };
             progress.sent(last, bytes, retry_at);
             progress.commit_sent = commit;
         }
@@ -268,7 +272,7 @@ impl Raft {
         // By (index, term). What our log no longer covers is committed, and cannot be mistaken for anything else.
         let known = matched.index < self.log.prev().index
             || self.log.id_at(matched.index) == Some(matched)
-            || mutation::is("acks of earlier terms count");
+            || mutation::is("acks of an earlier leadership count");
         let retry_at = self.doubt_deadline();
         let Some(progress) = self.hear(from) else {
             return;
@@ -290,6 +294,7 @@ impl Raft {
             return;
         };
         let current = match progress.state() {
+            ProgressState::Probe if mutation::is("refusals of empty appends are ignored") => false,
             ProgressState::Probe => prev_index == progress.probed_index(),
             ProgressState::Pipeline => prev_index < progress.next_index,
             ProgressState::CatchUp => false,

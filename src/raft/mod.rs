@@ -23,15 +23,13 @@ mod leader;
 mod log;
 mod membership;
 mod message;
-#[cfg(plimsoll_mutations)]
-pub mod mutation;
-#[cfg(not(plimsoll_mutations))]
-pub(crate) mod mutation;
 mod progress;
 mod quorum;
 mod read;
 mod transfer;
 mod types;
+
+pub(crate) use crate::mutation;
 
 pub use self::core::{PeerView, Raft};
 pub use effects::{AppendPlan, Effect, OwnEntry};

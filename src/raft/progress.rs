@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::mutation;
 use super::{Index, Millis, PeerView, ProgressState};
 
 /// Appends in flight to one peer, at most; the window is also bounded in bytes.
@@ -82,8 +83,8 @@ impl Progress {
     pub(super) fn room(&self, bytes_max: u64) -> Option<u64> {
         let open = self.state == ProgressState::Pipeline
             && self.in_flight.len() < IN_FLIGHT_MESSAGES_MAX
-            && self.in_flight_bytes < bytes_max;
-        open.then(|| bytes_max - self.in_flight_bytes)
+            && (self.in_flight_bytes < bytes_max || mutation::is("a full window takes more"));
+        open.then(|| bytes_max.saturating_sub(self.in_flight_bytes))
     }
 
     /// An append up to `last` of `bytes` left. `retry_at` counts if nothing was in flight before.

@@ -70,7 +70,10 @@ impl Reads {
             unconfirmed: VecDeque::new(),
             asked: VecDeque::new(),
             confirmed: Vec::new(),
-            next_request: first_request,
+            next_request: match mutation::is("numbers of requests start over") {
+                true => 1,
+                false => first_request,
+            },
         }
     }
 

@@ -4,6 +4,7 @@
 //! runs, proposals are refused, so that the target can catch up. It must not know why leadership moves.
 
 use super::core::{Part, Raft};
+use super::mutation;
 use super::{Message, Millis, NodeId, TransferError};
 
 /// A hand-over under way.
@@ -84,7 +85,8 @@ impl Raft {
 
     /// The leader of our term wants us to take over.
     pub(super) fn on_timeout_now(&mut self, from: NodeId) {
-        let follows = matches!(self.part, Part::Follower(_)) && self.leader == Some(from);
+        let follows = matches!(self.part, Part::Follower(_)) && self.leader == Some(from)
+            || mutation::is("stale requests to campaign are obeyed");
         if follows && self.members.current().1.is_voter(self.config.node) {
             self.campaign(true);
         }

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::effects::DiskOp;
 use super::meters::Meters;
+use crate::mutation;
 use crate::raft::Ballot;
 
 /// How often operations that found no room are tried again.
@@ -224,6 +225,7 @@ impl DiskWorker {
     /// Whether operations wait for room.
     pub fn is_stalled(&self) -> bool {
         self.groups.values().any(|group| group.stalled)
+            && !mutation::is("a full disk is never tried again")
     }
 
     /// Carries out `jobs` and reports, in order per group. Durable on return, but for what waits for room.
@@ -323,6 +325,9 @@ impl GroupDisk {
             .save(ballot.term, ballot.vote.unwrap_or(0))
         {
             Ok(()) => reports.push(DiskReport::BallotDurable { group, ballot }),
+            Err(_) if mutation::is("votes after a failed write") => {
+                reports.push(DiskReport::BallotDurable { group, ballot });
+            }
             Err(fault) => self.poison(group, fault.to_string(), reports),
         }
     }

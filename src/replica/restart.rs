@@ -114,7 +114,10 @@ impl Found<'_> {
             producers,
             snapshot_index: snapshot.index,
             base_membership,
-            machine: self.snapshot.map(|_| snapshot.machine),
+            machine: self
+                .snapshot
+                .filter(|_| !mutation::is("commands forgotten at a restart"))
+                .map(|_| snapshot.machine),
             log_start: recovered.log_start,
         };
         self.replay(reader, &mut restart)?;
@@ -203,6 +206,7 @@ impl Found<'_> {
                         .appended(index, header.base_offset, &stamp);
                 }
             }
+            kind::MEMBERSHIP if mutation::is("memberships forgotten at a restart") => {}
             kind::MEMBERSHIP => {
                 let membership = MembershipRow::decode(&frame.payload());
                 let membership = membership

@@ -146,7 +146,10 @@ impl Replica {
 
     fn serve_reads(&mut self) {
         let applied = *self.tail.base();
-        let served = |index: Option<Index>| index.is_some_and(|index| index <= applied.id.index);
+        let early = mutation::is("a leader serves reads before it has applied")
+            && self.raft.role() == Role::Leader;
+        let served =
+            |index: Option<Index>| index.is_some_and(|index| index <= applied.id.index || early);
         while let Some(read) = self.reads.take_if(|read| served(read.index)) {
             let high_watermark = applied.next_offset;
             self.reply(read.token, Ok(Answer::ReadAt { high_watermark }));
@@ -165,7 +168,10 @@ impl Replica {
         let applied = *self.tail.base();
         let (membership_index, membership) = &self.applied_membership;
         let snapshot = Snapshot {
-            index: applied.id.index,
+            index: applied.id.index
+                + u64::from(mutation::is(
+                    "a snapshot names one entry more than it holds",
+                )),
             term: applied.id.term,
             next_offset: applied.next_offset,
             header_crc: applied.header_crc,
@@ -203,7 +209,10 @@ impl Replica {
             })
             .min()
             .unwrap_or(0);
-        let hint = everywhere.min(self.snapshots.before);
+        let hint = match mutation::is("the log is trimmed past the snapshots") {
+            true => everywhere,
+            false => everywhere.min(self.snapshots.before),
+        };
         if hint <= self.snapshots.trim_hint {
             return;
         }
@@ -222,7 +231,10 @@ impl Replica {
     }
 
     fn trim_if_due(&mut self) {
-        let through = self.snapshots.trim_hint.min(self.snapshots.before);
+        let through = match mutation::is("the log is trimmed past the snapshots") {
+            true => self.snapshots.trim_hint,
+            false => self.snapshots.trim_hint.min(self.snapshots.before),
+        };
         if self.machine.is_none() || through <= self.snapshots.trimmed {
             return;
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::mutation;
 use crate::raft::Millis;
 
 /// Waiting requests of one kind.
@@ -21,7 +22,10 @@ impl<T> Waiting<T> {
     pub(crate) fn new(timeout_ms: u64, seed: u64) -> Waiting<T> {
         Waiting {
             // Room for 2^32 requests before the counter of another start is reached.
-            next_token: (seed & 0x3fff_ffff) << 32,
+            next_token: match mutation::is("numbers of requests start over") {
+                true => 1,
+                false => (seed & 0x3fff_ffff) << 32,
+            },
             timeout_ms,
             entries: BTreeMap::new(),
         }

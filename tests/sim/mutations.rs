@@ -56,7 +56,7 @@ const BUGS: [Bug; 25] = [
 
 /// Runs seeds with a bug in the code: after how many it was caught, and by what.
 fn hunt(bug: &Bug) -> Option<(u64, String)> {
-    plimsoll::raft::mutation::put_back(bug.name);
+    plimsoll::mutation::put_back(bug.name);
     segment_store::mutation::put_back(bug.name);
     for seed in 0..bug.seeds_max.max(5) {
         let run = || Run::new(seed).quiet().go();

@@ -189,7 +189,9 @@ impl Log {
             self.durable_index = self.tail.contents.last_index;
         }
         match verdict {
-            TailVerdict::Torn { bytes } => {
+            TailVerdict::Torn { bytes }
+                if !mutation::is("what lies behind a torn end stays there") =>
+            {
                 tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), bytes, "cut off a write that was not finished");
                 let dir = self.dir.clone();
                 self.cut_off(self.last_index())
@@ -200,7 +202,7 @@ impl Log {
                         }
                     })
             }
-            TailVerdict::Clean | TailVerdict::Damaged { .. } => {
+            TailVerdict::Clean | TailVerdict::Torn { .. } | TailVerdict::Damaged { .. } => {
                 let marked = self.tail.mark_durable(self.durable_index);
                 Ok(marked.map_err(|error| self.poison_tail("writing", error))?)
             }

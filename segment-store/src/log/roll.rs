@@ -221,7 +221,9 @@ impl Log {
         };
         if let Some(last) = here.last() {
             header.base_index = last.header().index + 1;
-            header.base_offset = last.header().next_offset();
+            if !mutation::is("a new segment begins at an offset that is taken") {
+                header.base_offset = last.header().next_offset();
+            }
             header.prev_term = last.header().term;
             header.prev_header_crc = last.header_crc();
         }

@@ -24,6 +24,7 @@ use segment_store::FrameHeader;
 use segment_store::kind::RECORDS;
 
 use super::BatchError;
+use crate::mutation;
 
 pub use builder::{BatchBuilder, ProducerStamp};
 pub use codec::Codec;
@@ -115,7 +116,7 @@ pub fn check_batch(
 ) -> Result<BatchHead, BatchError> {
     let (head, codec) = check_bounds(header, payload, caps)?;
     for found in [header.group, head.group] {
-        if found != group {
+        if found != group && !mutation::is("batches of other groups are taken") {
             return Err(BatchError::ForeignGroup {
                 found,
                 expected: group,
