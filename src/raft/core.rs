@@ -124,8 +124,8 @@ impl Raft {
             config,
         };
         raft.draw_election_timeout();
-        let alone = raft.members.current().1.voters == [raft.config.node]
-            && raft.members.current().1.voters_outgoing.is_empty();
+        let membership = raft.members.current().1;
+        let alone = membership.voters == [raft.config.node] && !membership.joint();
         if !alone {
             raft.election_deadline = now
                 + raft

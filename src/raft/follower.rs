@@ -32,7 +32,7 @@ impl Append {
             && self
                 .memberships
                 .iter()
-                .all(|(index, _)| sent.contains(index))
+                .all(|(index, membership)| sent.contains(index) && membership.is_well_formed())
     }
 }
 

@@ -135,6 +135,23 @@ pub fn check(before: &View, after: &View) {
     {
         check_leader_transition(before, after);
     }
+    if after.role == Role::Leader && after.commit_index > before.commit_index {
+        // By the membership it was committed under, and by the one that commit may have brought into force.
+        check_commit(after, &after.membership.1);
+        if before.role == Role::Leader {
+            check_commit_before(before, after);
+        }
+    }
+}
+
+/// The quorum of the membership that was in force when the input came. Whoever that input removed has been forgotten.
+fn check_commit_before(before: &View, after: &View) {
+    let (index, membership) = &before.membership;
+    let gone =
+        |node: &NodeId| *node != after.node && !after.peers.iter().any(|(peer, _)| peer == node);
+    if *index == after.membership.0 || !membership.members().iter().any(gone) {
+        check_commit(after, membership);
+    }
 }
 
 fn check_log(view: &View) {
@@ -168,14 +185,14 @@ fn check_log(view: &View) {
         *index <= view.last_index,
         "the membership in force is in the log"
     );
-    for members in [
-        &membership.voters,
-        &membership.voters_outgoing,
-        &membership.learners,
-    ] {
+    assert!(
+        membership.is_well_formed(),
+        "members are sorted, free of repeats, and some of them vote: {membership:?}"
+    );
+    if matches!(view.role, Role::PreCandidate | Role::Candidate) {
         assert!(
-            members.is_sorted_by(|a, b| a < b),
-            "members are sorted and free of repeats"
+            membership.is_voter(view.node),
+            "only a voter of the membership in force campaigns"
         );
     }
 }
@@ -220,7 +237,17 @@ fn check_leader(view: &View) {
             );
         }
     }
-    let reached = quorum::reached(&view.membership.1, |voter| {
+    let mut others = view.membership.1.members();
+    others.retain(|member| *member != view.node);
+    assert!(
+        view.peers.iter().map(|(peer, _)| peer).eq(&others),
+        "a leader sends to the members in force, and to nobody else"
+    );
+}
+
+/// What a leader has just committed is durable on a quorum: of `membership`, as far as it can know.
+fn check_commit(view: &View, membership: &Membership) {
+    let reached = quorum::reached(membership, |voter| {
         let peer = view.peers.iter().find(|(peer, _)| *peer == voter);
         if voter == view.node {
             view.durable_index
@@ -228,12 +255,10 @@ fn check_leader(view: &View) {
             peer.map_or(0, |(_, progress)| progress.match_index)
         }
     });
-    if view.commit_index >= first_of_term {
-        assert!(
-            reached >= view.commit_index,
-            "what a leader commits is durable on a quorum (P4)"
-        );
-    }
+    assert!(
+        reached >= view.commit_index,
+        "what a leader commits is durable on a quorum of {membership:?} (P4)"
+    );
 }
 
 fn check_ballot_transition(before: &View, after: &View) {

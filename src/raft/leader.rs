@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::change::Pace;
 use super::core::{Part, PeerView, Raft};
 use super::mutation;
 use super::progress::Progress;
@@ -18,7 +19,7 @@ use super::{
 /// What a leader keeps for its term.
 #[derive(Debug)]
 pub(super) struct Leading {
-    /// All other members, voters and learners.
+    /// All other members of the membership in force, voters and learners.
     pub(super) peers: BTreeMap<NodeId, Progress>,
     /// Index of the no-op that opened the term: nothing of this term is committed before it is.
     pub(super) first_of_term: Index,
@@ -26,6 +27,7 @@ pub(super) struct Leading {
     pub(super) round: u64,
     heartbeat_deadline: Millis,
     pub(super) transfer: Option<Transfer>,
+    pub(super) pace: Pace,
 }
 
 impl Raft {
@@ -61,6 +63,7 @@ impl Raft {
             round: 0,
             heartbeat_deadline: now,
             transfer: None,
+            pace: Pace::new(now, self.commit_index),
         }));
         self.leader = Some(node);
         self.publish();
@@ -82,16 +85,21 @@ impl Raft {
             .map_or_else(Vec::new, |leading| leading.peers.keys().copied().collect())
     }
 
-    fn append_own(&mut self, entry: OwnEntry) {
+    pub(super) fn append_own(&mut self, entry: OwnEntry) {
         let id = LogId {
             term: self.term(),
             index: self.log.last_index() + 1,
         };
         self.log.push(id.term, id.index);
-        if let OwnEntry::Membership(membership) = &entry {
-            self.members.push(id.index, membership.clone());
-        }
+        let membership = match &entry {
+            OwnEntry::Membership(membership) => Some(membership.clone()),
+            OwnEntry::Noop => None,
+        };
         self.effects.push(Effect::AppendOwn { id, entry });
+        if let Some(membership) = membership {
+            self.members.push(id.index, membership);
+            self.keep_peers_of_membership();
+        }
     }
 
     /// Appends `count` (at least 1) entries to the leader's log and returns the identity of the first; they are
@@ -174,7 +182,7 @@ impl Raft {
 
     /// Asks `peer` whether it holds the entry before its next index, or before our kept log if that begins later. Asked
     /// again each heartbeat until it answers; less often if only help from outside can make it say yes.
-    fn send_probe(&mut self, peer: NodeId) {
+    pub(super) fn send_probe(&mut self, peer: NodeId) {
         let (term, commit, log_prev) = (self.term(), self.commit_index, self.log.prev().index);
         let again = self.now + self.config.heartbeat_ms;
         let later = self.doubt_deadline();
@@ -354,6 +362,7 @@ impl Raft {
         for peer in self.peers() {
             self.tell_commit(peer);
         }
+        self.carry_change_on();
     }
 
     /// Tells an idle `peer` of the commit index at once; to others, the next append carries it.
@@ -450,12 +459,14 @@ impl Raft {
         let Some(leading) = self.leading() else {
             return;
         };
-        if self.now >= self.quorum_deadline(leading) {
+        let heartbeat_due = self.now >= leading.heartbeat_deadline;
+        let without_quorum = self.now >= self.quorum_deadline(leading);
+        let voted_out = self.expire_transfer() && self.is_voted_out();
+        if without_quorum || voted_out {
             self.become_follower();
             return;
         }
-        let heartbeat_due = self.now >= leading.heartbeat_deadline;
-        self.expire_transfer();
+        self.note_pace();
         if heartbeat_due {
             self.begin_round();
         }

@@ -6,6 +6,12 @@
 
 use super::{Index, NodeId};
 
+/// Voters of a group at most: every acknowledgement counts them all.
+pub const VOTERS_MAX: usize = 15;
+
+/// Nodes in a membership at most; during a joint change, both sets of voters count.
+pub const MEMBERS_MAX: usize = 1024;
+
 /// The members of a group. All lists are sorted and free of repeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -34,6 +40,28 @@ impl Membership {
         self.voters.contains(&node) || self.voters_outgoing.contains(&node)
     }
 
+    /// Whether `node` receives the log without a vote.
+    pub fn is_learner(&self, node: NodeId) -> bool {
+        self.learners.contains(&node) && !self.is_voter(node)
+    }
+
+    /// Whether a change of voters is under way: both majorities are needed.
+    pub fn joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
+    /// Whether this can be a membership at all. It may come from a faulty peer.
+    pub(super) fn is_well_formed(&self) -> bool {
+        let lists = [&self.voters, &self.voters_outgoing, &self.learners];
+        let ascending = |list: &&Vec<NodeId>| {
+            list.is_sorted_by(|a, b| a < b) && list.first().is_none_or(|&node| node != 0)
+        };
+        !self.voters.is_empty()
+            && lists.iter().all(ascending)
+            && lists.iter().map(|list| list.len()).sum::<usize>() <= MEMBERS_MAX
+            && !self.learners.iter().any(|node| self.voters.contains(node))
+    }
+
     /// Everyone who receives the log, each once, in ascending order.
     pub fn members(&self) -> Vec<NodeId> {
         let mut members = [&self.voters[..], &self.voters_outgoing, &self.learners].concat();
@@ -41,6 +69,53 @@ impl Membership {
         members.dedup();
         members
     }
+}
+
+/// What a group shall become; see [`super::Raft::propose_membership`]. In any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Nodes that shall vote: voters, or learners that have caught up.
+    pub voters: Vec<NodeId>,
+    /// Nodes that shall receive the log without a vote.
+    pub learners: Vec<NodeId>,
+}
+
+/// Why a membership cannot be changed (so), or not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Only a leader can change the membership.
+    #[error("this replica is not the leader; ask {leader:?}")]
+    NotLeader {
+        /// Whom to ask instead, if known.
+        leader: Option<NodeId>,
+    },
+    /// The leader has not committed an entry of its term yet, or is handing leadership over: try again soon.
+    #[error("the leader is new, or is handing leadership over; try again")]
+    Unsettled,
+    /// The change before this one is not concluded yet.
+    #[error("the change of membership at index {index} is not concluded yet; try again after it")]
+    InProgress {
+        /// Index of its latest entry.
+        index: Index,
+    },
+    /// A group without voters could never decide anything again.
+    #[error("a group needs at least one voter")]
+    NoVoters,
+    /// A node is named twice.
+    #[error("node {0} is named twice; a node is either a voter or a learner, once")]
+    Duplicate(NodeId),
+    /// No node has this number.
+    #[error("{0} is no node number; they start at 1")]
+    NotANode(NodeId),
+    /// A new voter must have been a learner until it had (nearly) all of the log.
+    #[error("node {0} cannot vote yet; add it as a learner and wait until it has caught up")]
+    NotCaughtUp(NodeId),
+    /// The group is what it shall become.
+    #[error("the group has this membership already")]
+    Nothing,
+    /// More nodes than a group can have.
+    #[error("too many nodes; a group has at most {VOTERS_MAX} voters and {MEMBERS_MAX} members")]
+    TooMany,
 }
 
 /// The memberships of the kept log.

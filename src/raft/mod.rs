@@ -14,6 +14,7 @@
 //!
 //! On every walk: produce (`propose`, `next_append`, `sent`), append at a follower (`step`), reads (`read_index`).
 
+mod change;
 mod core;
 mod effects;
 mod election;
@@ -33,7 +34,7 @@ pub(crate) use crate::mutation;
 
 pub use self::core::{PeerView, Raft};
 pub use effects::{AppendPlan, Effect, OwnEntry};
-pub use membership::Membership;
+pub use membership::{ChangeError, MEMBERS_MAX, Membership, Target, VOTERS_MAX};
 pub use message::{Append, AppendOutcome, Message};
 pub use types::{
     Ballot, Config, Index, LogId, Millis, NodeId, NotLeader, ProgressState, Restored, Role, Run,

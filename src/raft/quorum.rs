@@ -43,7 +43,7 @@ fn reached_by(voters: &[NodeId], value_of: &impl Fn(NodeId) -> u64) -> u64 {
 /// The largest value that a quorum has reached: during a joint change, a majority of both sets of voters.
 pub(super) fn reached(membership: &Membership, value_of: impl Fn(NodeId) -> u64) -> u64 {
     let incoming = reached_by(&membership.voters, &value_of);
-    if membership.voters_outgoing.is_empty() {
+    if !membership.joint() {
         incoming
     } else {
         incoming.min(reached_by(&membership.voters_outgoing, &value_of))
@@ -71,7 +71,7 @@ fn tally_of(voters: &[NodeId], vote_of: &impl Fn(NodeId) -> Option<bool>) -> Tal
 /// How a vote stands: won if won in both sets of voters, lost if lost in either.
 pub(super) fn tally(membership: &Membership, vote_of: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_of(&membership.voters, &vote_of);
-    if membership.voters_outgoing.is_empty() {
+    if !membership.joint() {
         return incoming;
     }
     match (incoming, tally_of(&membership.voters_outgoing, &vote_of)) {

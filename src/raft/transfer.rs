@@ -18,13 +18,24 @@ pub(super) struct Transfer {
     asked: bool,
 }
 
+impl Transfer {
+    pub(super) fn new(to: NodeId, deadline: Millis) -> Transfer {
+        Transfer {
+            to,
+            deadline,
+            asked: false,
+        }
+    }
+}
+
 impl Raft {
     /// Starts handing leadership to `to`. Proposals are refused until it succeeds, or fails after an election timeout.
     pub fn transfer_leader(&mut self, now: Millis, to: NodeId) -> Result<(), TransferError> {
         self.advance(now);
         let deadline = self.now + self.config.election_timeout_max_ms;
         let (own, leader) = (self.config.node, self.leader);
-        let is_voter = self.members.current().1.is_voter(to);
+        // During a joint change a voter on its way out would only have to hand over again.
+        let is_voter = self.members.current().1.voters.contains(&to);
         let Some(leading) = self.leading_mut() else {
             return Err(TransferError::NotLeader { leader });
         };
@@ -37,11 +48,7 @@ impl Raft {
         if let Some(transfer) = &leading.transfer {
             return Err(TransferError::InProgress(transfer.to));
         }
-        leading.transfer = Some(Transfer {
-            to,
-            deadline,
-            asked: false,
-        });
+        leading.transfer = Some(Transfer::new(to, deadline));
         self.hurry_transfer(to);
         Ok(())
     }
@@ -71,16 +78,20 @@ impl Raft {
         {
             transfer.asked = true;
             self.send(peer, Message::TimeoutNow { term });
+            if self.is_voted_out() {
+                // The next leader says nothing to who is no member, so this is the moment to stop.
+                self.become_follower();
+            }
         }
     }
 
-    pub(super) fn expire_transfer(&mut self) {
+    /// Gives a transfer up whose time is over. Returns whether there was one.
+    pub(super) fn expire_transfer(&mut self) -> bool {
         let now = self.now;
-        if let Some(leading) = self.leading_mut() {
-            leading
-                .transfer
-                .take_if(|transfer| now >= transfer.deadline);
-        }
+        self.leading_mut().is_some_and(|leading| {
+            let expired = |transfer: &mut Transfer| now >= transfer.deadline;
+            leading.transfer.take_if(expired).is_some()
+        })
     }
 
     /// The leader of our term wants us to take over.

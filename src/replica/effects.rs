@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use segment_store::{Frame, UnstampedFrame};
 
-use crate::raft::{Ballot, Index, NodeId, Term};
+use crate::raft::{Ballot, Index, NodeId, Target, Term};
 use crate::replica::Published;
 use crate::wire::{ApiError, BatchCaps, BatchHead, Content, Envelope};
 
@@ -89,6 +89,13 @@ pub enum Input {
         token: u64,
         /// The voter that shall lead.
         to: NodeId,
+    },
+    /// A request to make the group what `target` says.
+    ChangeMembership {
+        /// Returned with the answer.
+        token: u64,
+        /// Who shall vote, and who shall learn.
+        target: Target,
     },
     /// The connection to a peer broke, or a message to it was dropped.
     PeerUnreachable(NodeId),
@@ -217,4 +224,9 @@ pub enum Answer {
     },
     /// To `Transfer`: the other leads.
     Transferred,
+    /// To `ChangeMembership`: the group is what it should become, and that is committed.
+    Changed {
+        /// Index of the entry that says so.
+        index: Index,
+    },
 }

@@ -20,7 +20,7 @@ use super::mailbox::{Mail, Mailbox, Request};
 use super::open::Opener;
 use super::status::GroupStatus;
 use super::watermark::Watermark;
-use crate::raft::NodeId;
+use crate::raft::{Index, NodeId, Target};
 use crate::wire::{ApiError, BatchHead, Envelope};
 
 /// A group to be opened on this node.
@@ -145,6 +145,20 @@ impl Group {
         match self.ask(Request::Transfer { to }, 0).await? {
             Answer::Transferred => Ok(()),
             other => unreachable!("a transfer was answered with {other:?}"),
+        }
+    }
+
+    /// Makes the group what `target` says; returns the index of the entry that says so, once it is committed. Asking
+    /// again for what is under way, or done, is no error.
+    ///
+    /// # Errors
+    /// [`ApiError::NotLeader`]; [`ApiError::NotYet`] if another change is under way, a new voter has not caught up, or
+    /// the leader is new; [`ApiError::InvalidRequest`] for what can never be. After [`ApiError::Timeout`],
+    /// [`ApiError::Unavailable`] and [`ApiError::NotLeader`] the change may have been made, or be under way still.
+    pub async fn change_membership(&self, target: Target) -> Result<Index, ApiError> {
+        match self.ask(Request::ChangeMembership { target }, 0).await? {
+            Answer::Changed { index } => Ok(index),
+            other => unreachable!("a change of membership was answered with {other:?}"),
         }
     }
 

@@ -4,8 +4,10 @@
 //! error, never with success: the entry may be committed yet, or cut, and a retry finds out.
 
 use super::effects::Answer;
-use super::replica::{Replica, Transfer};
-use crate::raft::{Millis, NodeId, NotLeader, Role, Term, TransferError, mutation};
+use super::replica::{Change, Replica, Transfer};
+use crate::raft::{
+    ChangeError, Membership, Millis, NodeId, NotLeader, Role, Target, Term, TransferError, mutation,
+};
 use crate::wire::ApiError;
 
 impl Replica {
@@ -17,6 +19,12 @@ impl Replica {
                 && let Some(ticket) = self.pending.cut(0)
             {
                 self.answer(ticket.origin, Err(not_leader(leader)));
+            }
+        }
+        if leads.is_none() {
+            // The next leader carries on what was begun; whether it was, the caller finds out there.
+            while let Some(change) = self.changes.take_if(|_| true) {
+                self.reply(change.token, Err(not_leader(leader)));
             }
         }
         self.leading = leads;
@@ -51,6 +59,48 @@ impl Replica {
             Err(TransferError::InProgress(_)) => self.reply(token, Err(ApiError::Overloaded)),
         }
     }
+
+    pub(super) fn on_change(&mut self, now: Millis, token: u64, mut target: Target) {
+        target.voters.sort_unstable();
+        target.learners.sort_unstable();
+        let refusal = match self.raft.propose_membership(now, target.clone()) {
+            Ok(_) => {
+                self.changes.insert(now, Change { token, target });
+                return;
+            }
+            Err(refusal) => refusal,
+        };
+        let (index, membership) = self.raft.membership();
+        match refusal {
+            // The same request again: it is as the caller wants it, or on the way there.
+            ChangeError::Nothing => self.reply(token, Ok(Answer::Changed { index })),
+            ChangeError::InProgress { .. } if leads_to(membership, &target) => {
+                self.changes.insert(now, Change { token, target });
+            }
+            other => self.reply(token, Err(other.into())),
+        }
+    }
+
+    /// More is committed: perhaps the last entry of a change.
+    pub(super) fn answer_changes(&mut self) {
+        let (index, membership) = self.raft.membership();
+        if membership.joint() || index > self.raft.commit_index() {
+            return;
+        }
+        let membership = membership.clone();
+        while let Some(change) = self.changes.take_if(|_| true) {
+            let result = match leads_to(&membership, &change.target) {
+                true => Ok(Answer::Changed { index }),
+                false => Err(ApiError::Unavailable),
+            };
+            self.reply(change.token, result);
+        }
+    }
+}
+
+/// Whether `membership` is, or ends as, what `target` (sorted) says.
+fn leads_to(membership: &Membership, target: &Target) -> bool {
+    membership.voters == target.voters && membership.learners == target.learners
 }
 
 /// The answer of a replica that does not lead. The address is filled in by who knows it.
@@ -63,5 +113,22 @@ pub(super) fn not_leader(leader: Option<NodeId>) -> ApiError {
 impl From<NotLeader> for ApiError {
     fn from(error: NotLeader) -> ApiError {
         not_leader(error.leader)
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> ApiError {
+        let reason = error.to_string();
+        match error {
+            ChangeError::NotLeader { leader } => not_leader(leader),
+            ChangeError::Unsettled
+            | ChangeError::InProgress { .. }
+            | ChangeError::NotCaughtUp(_) => ApiError::NotYet { reason },
+            ChangeError::NoVoters
+            | ChangeError::Duplicate(_)
+            | ChangeError::NotANode(_)
+            | ChangeError::Nothing
+            | ChangeError::TooMany => ApiError::InvalidRequest { reason },
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::disk::DiskReport;
 use super::effects::Answer;
 use super::open::OpenedGroup;
 use super::status::GroupStatus;
-use crate::raft::{Index, NodeId};
+use crate::raft::{Index, NodeId, Target};
 use crate::wire::{ApiError, BatchHead, Envelope};
 
 /// Where an answer goes; nobody may be waiting for it any more.
@@ -76,6 +76,9 @@ pub(crate) enum Request {
     ReadIndex,
     Transfer {
         to: NodeId,
+    },
+    ChangeMembership {
+        target: Target,
     },
 }
 

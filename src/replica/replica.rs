@@ -18,7 +18,7 @@ use super::tail::Tail;
 use super::waiting::Waiting;
 use super::watermark::Published;
 use super::writes::Writes;
-use crate::raft::{self, Index, Membership, Millis, NodeId, Raft, Term};
+use crate::raft::{self, Index, Membership, Millis, NodeId, Raft, Target, Term};
 use crate::wire::{ApiError, Content, Envelope, ForwardAck};
 
 /// One group on one node.
@@ -38,6 +38,8 @@ pub struct Replica {
     pub(super) reads: Waiting<Read>,
     /// Transfers that wait for the other to lead.
     pub(super) transfers: Waiting<Transfer>,
+    /// Changes of membership that wait for their last entry to be committed.
+    pub(super) changes: Waiting<Change>,
     /// Term in which this replica leads, as the core last told.
     pub(super) leading: Option<Term>,
     /// Peers that wait for a run to come into memory, and those whose run has.
@@ -81,6 +83,13 @@ pub(super) struct Read {
 pub(super) struct Transfer {
     pub(super) token: u64,
     pub(super) to: NodeId,
+}
+
+/// A change of membership.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) token: u64,
+    pub(super) target: Target,
 }
 
 /// A run that is being brought into memory, or has been, for a peer.
@@ -134,6 +143,7 @@ impl Replica {
             forward_bytes: 0,
             reads: Waiting::new(timeout, seed),
             transfers: Waiting::new(timeout, seed),
+            changes: Waiting::new(timeout, seed),
             leading: None,
             warming: BTreeMap::new(),
             writes: Writes::default(),
@@ -179,6 +189,7 @@ impl Replica {
                 self.raft.read_index(now, read);
             }
             Input::Transfer { token, to } => self.on_transfer(now, token, to),
+            Input::ChangeMembership { token, target } => self.on_change(now, token, target),
             Input::PeerUnreachable(peer) => self.raft.peer_unreachable(peer),
             Input::DiskDone { through } => self.on_disk_done(now, through),
             Input::BallotDurable(ballot) => self.raft.ballot_durable(ballot),
@@ -219,6 +230,7 @@ impl Replica {
             .min(self.forwards.next_deadline())
             .min(self.reads.next_deadline())
             .min(self.transfers.next_deadline())
+            .min(self.changes.next_deadline())
     }
 
     /// Why nothing is asserted any more, if that is so: the process must stop.
@@ -244,7 +256,10 @@ impl Replica {
                 raft::Effect::Send { to, message } => {
                     self.send(to, Content::Raft(message), Vec::new());
                 }
-                raft::Effect::Commit { index } => self.release(index),
+                raft::Effect::Commit { index } => {
+                    self.release(index);
+                    self.answer_changes();
+                }
                 raft::Effect::Role { role, term, leader } => self.on_role(role, term, leader),
                 raft::Effect::ReadReady { token, index } => self.on_read_ready(token, index),
                 raft::Effect::ReadFailed { token } => self.on_read_failed(token),
@@ -308,6 +323,9 @@ impl Replica {
         while let Some(transfer) = self.transfers.expire(now) {
             self.reply(transfer.token, Err(ApiError::Timeout));
         }
+        while let Some(change) = self.changes.expire(now) {
+            self.reply(change.token, Err(ApiError::Timeout));
+        }
     }
 
     /// From here on nothing is asserted: not to peers, not to callers.
@@ -339,7 +357,10 @@ impl Replica {
             Input::Produce { token, .. }
             | Input::Command { token, .. }
             | Input::ReadIndex { token }
-            | Input::Transfer { token, .. } => self.reply(token, Err(ApiError::Unavailable)),
+            | Input::Transfer { token, .. }
+            | Input::ChangeMembership { token, .. } => {
+                self.reply(token, Err(ApiError::Unavailable))
+            }
             _ => {}
         }
     }

@@ -243,6 +243,7 @@ impl NodeLoop {
             Request::Command { payload } => Input::Command { token, payload },
             Request::ReadIndex => Input::ReadIndex { token },
             Request::Transfer { to } => Input::Transfer { token, to },
+            Request::ChangeMembership { target } => Input::ChangeMembership { token, target },
         };
         self.input(group, input);
     }

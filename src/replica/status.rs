@@ -29,8 +29,15 @@ pub struct GroupStatus {
     pub log_start: u64,
     /// Proposals that wait for their commit.
     pub pending: usize,
+    /// Index of the entry that set the membership in force; 0 for the one the group was created with. It is committed
+    /// if this is at most `commit_index`.
+    pub membership_index: Index,
     /// Voters in force.
     pub voters: Vec<NodeId>,
+    /// Voters on the way out, while a change is under way; empty otherwise.
+    pub voters_outgoing: Vec<NodeId>,
+    /// Members without a vote.
+    pub learners: Vec<NodeId>,
     /// How a leader sees the others; empty at others.
     pub peers: Vec<PeerStatus>,
 }
@@ -44,6 +51,8 @@ pub struct PeerStatus {
     pub match_index: Index,
     /// How entries are being sent.
     pub state: ProgressState,
+    /// Whether it is a learner that may become a voter.
+    pub caught_up: bool,
     /// Bytes sent and not acknowledged.
     pub in_flight_bytes: u64,
     /// Entries it lacks.
@@ -57,7 +66,7 @@ impl Replica {
     /// What the replica knows of itself and its peers.
     pub fn status(&self) -> GroupStatus {
         let published = self.status_to_publish();
-        let (_, membership) = self.raft.membership();
+        let (membership_index, membership) = self.raft.membership();
         GroupStatus {
             group: self.config.group,
             role: self.raft.role(),
@@ -69,7 +78,10 @@ impl Replica {
             high_watermark: published.high_watermark,
             log_start: published.log_start,
             pending: self.pending.len(),
+            membership_index,
             voters: membership.voters.clone(),
+            voters_outgoing: membership.voters_outgoing.clone(),
+            learners: membership.learners.clone(),
             peers: self
                 .peers()
                 .into_iter()
@@ -85,6 +97,7 @@ impl Replica {
             node: peer,
             match_index: view.match_index,
             state: view.state,
+            caught_up: self.raft.is_caught_up(peer),
             in_flight_bytes: view.in_flight_bytes,
             lag_entries: last.saturating_sub(view.match_index),
             lag_bytes: self.tail.bytes_after(view.match_index),
@@ -94,14 +107,7 @@ impl Replica {
     /// All members but this node.
     pub(super) fn peers(&self) -> Vec<NodeId> {
         let (_, membership) = self.raft.membership();
-        let lists = [
-            &membership.voters,
-            &membership.voters_outgoing,
-            &membership.learners,
-        ];
-        let mut peers: Vec<NodeId> = lists.into_iter().flatten().copied().collect();
-        peers.sort_unstable();
-        peers.dedup();
+        let mut peers = membership.members();
         peers.retain(|peer| *peer != self.raft.node());
         peers
     }

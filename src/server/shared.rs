@@ -152,5 +152,6 @@ pub(super) fn reason(error: &ApiError) -> &'static str {
         ApiError::InvalidRequest { .. } => "invalid_request",
         ApiError::Unsupported { .. } => "unsupported",
         ApiError::Internal => "internal",
+        ApiError::NotYet { .. } => "not_yet",
     }
 }

@@ -238,6 +238,12 @@ pub enum ApiError {
     /// The node failed in a way it did not expect; its log says more.
     #[error("internal error of the node: see its log")]
     Internal,
+    /// The group must first come to the end of something else. Try again.
+    #[error("not yet: {reason}")]
+    NotYet {
+        /// What it waits for.
+        reason: String,
+    },
 }
 
 impl ApiError {
@@ -250,7 +256,8 @@ impl ApiError {
             | Self::DiskFull
             | Self::Unavailable
             | Self::ShuttingDown
-            | Self::Timeout => true,
+            | Self::Timeout
+            | Self::NotYet { .. } => true,
             Self::UnknownTopic
             | Self::TopicExists
             | Self::InvalidTopic { .. }

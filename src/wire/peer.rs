@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::head::{at_most, kind, open, seal};
 use super::mirror::{ArchivedContentMirror, ContentMirror};
 use super::reply::check_error;
-use crate::raft::{Message, NodeId};
+use crate::raft::{MEMBERS_MAX, Message, NodeId};
 
 /// What one group's replica on one node has for the same group's replica on another.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ impl Default for PeerCaps {
             envelopes_max: 65_536,
             frames_max: 65_536,
             term_runs_max: 65_536,
-            members_max: 1024,
+            members_max: MEMBERS_MAX,
             result_bytes_max: 1 << 20,
         }
     }

@@ -286,7 +286,8 @@ pub(super) fn check_error(error: &ArchivedApiError) -> Result<(), WireError> {
         },
         ArchivedApiError::InvalidTopic { reason }
         | ArchivedApiError::CorruptBatch { reason }
-        | ArchivedApiError::InvalidRequest { reason } => text("reason", reason),
+        | ArchivedApiError::InvalidRequest { reason }
+        | ArchivedApiError::NotYet { reason } => text("reason", reason),
         _ => Ok(()),
     }
 }

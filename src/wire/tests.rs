@@ -87,9 +87,12 @@ fn errors() -> Vec<ApiError> {
         ApiError::Unavailable,
         ApiError::ShuttingDown,
         ApiError::Timeout,
-        ApiError::InvalidRequest { reason },
+        ApiError::InvalidRequest {
+            reason: reason.clone(),
+        },
         ApiError::Unsupported { version: 6 },
         ApiError::Internal,
+        ApiError::NotYet { reason },
     ]
 }
 
@@ -225,7 +228,7 @@ const REQUESTS: [&str; 13] = [
     "0108020000000000000003000000000000000000000000000000",
 ];
 
-const REPLIES: [&str; 28] = [
+const REPLIES: [&str; 29] = [
     "0100010000000000000002000000000000000000000000000000000000000000000000",
     "0101010000000000000002000000000000000300000000000000040000000000000001",
     "013132372e302e302e313a3736303001000000000000008e000000eaffffff020000000000000003000000000000000100000000000000000000000100000000000000010200000000000000d3ffffff030000006f7264657273ffff0700000000000000d3ffffff0100000002646576ffffffffff01010000000000000091ffffff01000000ceffffff01000000",
@@ -254,6 +257,7 @@ const REPLIES: [&str; 28] = [
     "010906000000000000000f62656361757365ff00000000000000000000000000000000",
     "0109060000000000000010060000000000000000000000000000000000000000000000",
     "0109060000000000000011000000000000000000000000000000000000000000000000",
+    "010906000000000000001262656361757365ff00000000000000000000000000000000",
 ];
 
 #[test]
@@ -366,7 +370,7 @@ fn what_may_succeed_later_or_elsewhere_is_retriable_and_nothing_else() {
         .filter(ApiError::is_retriable)
         .collect();
     assert!(retriable.contains(&ApiError::DiskFull) && retriable.contains(&ApiError::Unavailable));
-    assert_eq!(retriable.len(), 8);
+    assert_eq!(retriable.len(), 9);
     assert!(!ApiError::OutOfOrderSequence { expected: 1 }.is_retriable());
     assert!(!ApiError::Internal.is_retriable());
 }

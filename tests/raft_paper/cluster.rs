@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll::raft::invariants::{self, View};
 use plimsoll::raft::{
-    AppendPlan, Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId,
-    OwnEntry, Raft, Role, Term,
+    AppendPlan, Ballot, ChangeError, Config, Effect, Index, LogId, Membership, Message, Millis,
+    NodeId, OwnEntry, Raft, Role, Target, Term,
 };
 
 use crate::disk::{Disk, DiskOp, Done, Entry, Log, Payload};
@@ -31,7 +31,7 @@ pub(crate) struct Packet {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Config,
-    core: Option<Raft>,
+    pub(crate) core: Option<Raft>,
     /// The log as the core knows it, durable or not.
     pub(crate) log: Log,
     pub(crate) disk: Disk,
@@ -99,6 +99,19 @@ impl Cluster {
         cluster
     }
 
+    /// A node outside the group, empty, which knows that the group was created with voters 1 to `voters`.
+    pub(crate) fn add(&mut self, node: NodeId, voters: u64) {
+        let log = Log::new(Membership::of_voters(1..=voters));
+        let host = Node {
+            config: Config::new(node, node),
+            core: None,
+            log: log.clone(),
+            disk: Disk::new(Ballot::default(), log),
+        };
+        assert!(self.nodes.insert(node, host).is_none(), "a new node");
+        self.start(node);
+    }
+
     /// Starts a node from its disk.
     pub(crate) fn start(&mut self, node: NodeId) {
         let host = self.nodes.get_mut(&node).expect("a node of the cluster");
@@ -161,7 +174,12 @@ impl Cluster {
         let result = input(core);
         let after = View::of(core);
         invariants::check(&before, &after);
-        for effect in core.take_effects() {
+        let effects = core.take_effects();
+        if after.role == Role::Leader && after.commit_index > before.commit_index {
+            self.check_quorum(node, after.commit_index, &before.membership.1);
+            self.check_quorum(node, after.commit_index, &after.membership.1);
+        }
+        for effect in effects {
             self.carry_out(node, entries, effect);
         }
         result
@@ -217,14 +235,7 @@ impl Cluster {
                 });
             }
             Effect::Commit { index } => {
-                let leads = host
-                    .core
-                    .as_ref()
-                    .is_some_and(|core| core.role() == Role::Leader);
                 self.history.check_commit(node, index, &host.log);
-                if leads {
-                    self.check_quorum(node, index);
-                }
             }
             Effect::Role { role, term, .. } => {
                 if role == Role::Leader {
@@ -236,8 +247,8 @@ impl Cluster {
         }
     }
 
-    /// P4: what a leader commits is durable on a majority, by the disks themselves.
-    fn check_quorum(&self, leader: NodeId, index: Index) {
+    /// P4: what a leader commits is durable on a majority of `membership` (of both sets, if joint), by the disks themselves.
+    fn check_quorum(&self, leader: NodeId, index: Index, membership: &Membership) {
         let id = LogId {
             term: self.nodes[&leader]
                 .log
@@ -245,7 +256,6 @@ impl Cluster {
                 .expect("committed entries are here"),
             index,
         };
-        let (_, membership) = self.core(leader).membership();
         for voters in [&membership.voters, &membership.voters_outgoing] {
             let holders = voters
                 .iter()
@@ -287,6 +297,23 @@ impl Cluster {
         self.next_payload += count;
         self.write(node, first, entries);
         true
+    }
+
+    /// Asks `node` to make the group what `voters` and `learners` say.
+    pub(crate) fn change(
+        &mut self,
+        node: NodeId,
+        voters: &[NodeId],
+        learners: &[NodeId],
+    ) -> Result<LogId, ChangeError> {
+        let (now, target) = (
+            self.now,
+            Target {
+                voters: voters.to_vec(),
+                learners: learners.to_vec(),
+            },
+        );
+        self.act(node, &[], |core| core.propose_membership(now, target))
     }
 
     /// Starts a linearizable read and returns its token; `history` judges and keeps the answer.
@@ -391,98 +418,5 @@ impl Cluster {
         host.log.trim_to(prev);
         host.disk.log.trim_to(prev);
         self.act(node, &[], |core| core.set_trimmed(prev));
-    }
-
-    // ---- whole movements ----
-
-    /// Works off all disks that are not stalled, without any message.
-    pub(crate) fn work_disks(&mut self) {
-        for node in self.ids() {
-            let host = self.nodes.get_mut(&node).expect("a node of the cluster");
-            if host.disk.stalled || host.core.is_none() {
-                continue;
-            }
-            // A report may give the disk more to do.
-            while self
-                .nodes
-                .get_mut(&node)
-                .is_some_and(|host| host.disk.work())
-                || self.report(node)
-            {}
-        }
-    }
-
-    /// Delivers everything and works off all disks, again and again, until nothing moves. Time stands still.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
-            self.work_disks();
-            for node in self
-                .ids()
-                .into_iter()
-                .filter(|&node| self.is_up(node))
-                .collect::<Vec<_>>()
-            {
-                self.pump(node);
-            }
-            let packets = std::mem::take(&mut self.network);
-            if packets.is_empty() {
-                return;
-            }
-            for packet in packets {
-                self.deliver(packet);
-            }
-        }
-        panic!("the cluster does not settle");
-    }
-
-    /// Lets `ms` pass, with everything delivered at once.
-    pub(crate) fn run(&mut self, ms: u64) {
-        let end = self.now + ms;
-        self.settle();
-        loop {
-            let due = self
-                .nodes
-                .values()
-                .filter_map(|host| host.core.as_ref())
-                .map(Raft::next_deadline)
-                .min();
-            let Some(due) = due.filter(|&due| due <= end) else {
-                break;
-            };
-            self.now = due.max(self.now + 1);
-            for node in self.ids() {
-                if self.is_up(node) && self.core(node).next_deadline() <= self.now {
-                    self.tick(node);
-                }
-            }
-            self.settle();
-        }
-        self.now = self.now.max(end);
-    }
-
-    /// Lets `node` campaign while nobody else's time passes, and settles.
-    pub(crate) fn campaign(&mut self, node: NodeId) {
-        self.now += self.nodes[&node].config.election_timeout_max_ms + 1;
-        self.tick(node);
-        self.settle();
-    }
-
-    /// Makes `node` the leader.
-    pub(crate) fn elect(&mut self, node: NodeId) {
-        self.campaign(node);
-        assert_eq!(self.core(node).role(), Role::Leader, "node {node} wins");
-    }
-
-    /// Cuts `node` off, both ways.
-    pub(crate) fn isolate(&mut self, node: NodeId) {
-        for other in self.ids() {
-            self.cut.insert((node, other));
-            self.cut.insert((other, node));
-        }
-    }
-
-    /// All links work again.
-    pub(crate) fn heal(&mut self) {
-        self.cut.clear();
     }
 }

@@ -1,10 +1,11 @@
 //! The rules of the Raft paper ("In Search of an Understandable Consensus Algorithm", extended version), and of Ongaro's
 //! thesis where the paper is silent, each as a sentence with its section; and the mistakes others made with them.
 //!
-//! `cluster` plays network, disks and shells; `history` judges every step; `solo` asks one core one thing.
+//! `cluster` (with `movements`) plays network, disks and shells; `history` judges every step; `solo` asks one core one thing.
 
 #![allow(clippy::unwrap_used)]
 
+mod changes;
 mod cluster;
 mod commitment;
 mod disk;
@@ -12,6 +13,7 @@ mod elections;
 mod figures;
 mod history;
 mod membership;
+mod movements;
 mod pacing;
 mod prevotes;
 mod random;
