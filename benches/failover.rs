@@ -9,6 +9,9 @@
 #[path = "../tests/faults/cluster.rs"]
 #[allow(dead_code)]
 mod cluster;
+#[path = "../tests/faults/relay.rs"]
+#[allow(dead_code)]
+mod relay;
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +43,7 @@ fn main() {
 }
 
 async fn measure(rounds: usize) -> Vec<Duration> {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start(3).await;
     let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
     let client = Client::connect(&config).await.expect("a node answers");
     let admin = client.admin();
@@ -65,7 +68,7 @@ async fn measure(rounds: usize) -> Vec<Duration> {
         gaps.push(killed.elapsed());
         eprintln!("round {round}: {} ms", killed.elapsed().as_millis());
         cluster.serve(victim);
-        cluster.wait_ready();
+        cluster.wait_ready().await;
         settle(&client).await;
     }
     sender.abort();
