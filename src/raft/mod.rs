@@ -25,7 +25,7 @@ mod log;
 mod membership;
 mod message;
 mod progress;
-mod quorum;
+pub mod quorum;
 mod read;
 mod transfer;
 mod types;

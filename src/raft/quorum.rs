@@ -1,13 +1,14 @@
 //! Counting: what a quorum of a membership has reached, and how a vote stands.
 //!
 //! Owns the arithmetic of majorities, simple and joint. Pure functions of a [`Membership`]; who reached what is asked of
-//! the caller, and nodes outside the voters are never asked: learners, removed nodes, or a leader that is no voter.
+//! the caller, and nodes outside the voters are never asked: learners, removed nodes, or a leader that is no voter. Public so that a
+//! test can hold it against another implementation.
 
 use super::{Membership, NodeId};
 
 /// How a vote stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tally {
+pub enum Tally {
     /// A quorum said yes.
     Won,
     /// A quorum can no longer say yes.
@@ -41,7 +42,7 @@ fn reached_by(voters: &[NodeId], value_of: &impl Fn(NodeId) -> u64) -> u64 {
 }
 
 /// The largest value that a quorum has reached: during a joint change, a majority of both sets of voters.
-pub(super) fn reached(membership: &Membership, value_of: impl Fn(NodeId) -> u64) -> u64 {
+pub fn reached(membership: &Membership, value_of: impl Fn(NodeId) -> u64) -> u64 {
     let incoming = reached_by(&membership.voters, &value_of);
     if !membership.joint() {
         incoming
@@ -69,7 +70,7 @@ fn tally_of(voters: &[NodeId], vote_of: &impl Fn(NodeId) -> Option<bool>) -> Tal
 }
 
 /// How a vote stands: won if won in both sets of voters, lost if lost in either.
-pub(super) fn tally(membership: &Membership, vote_of: impl Fn(NodeId) -> Option<bool>) -> Tally {
+pub fn tally(membership: &Membership, vote_of: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_of(&membership.voters, &vote_of);
     if !membership.joint() {
         return incoming;
