@@ -243,6 +243,36 @@ impl Cluster {
         child.expect("the node runs")
     }
 
+    /// Waits until a node that cannot go on has ended by itself; its exit status.
+    pub(crate) fn wait_for_end(&mut self, node: u64) -> std::process::ExitStatus {
+        let until = Instant::now() + READY_WITHIN;
+        let mut child = self.take(node);
+        loop {
+            if let Some(status) = child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            if Instant::now() >= until {
+                drop(child.kill());
+                drop(child.wait());
+                panic!("node {node} does not end:\n{}", self.log_of(node));
+            }
+            pause();
+        }
+    }
+
+    /// Whether the process of a node that was started still runs.
+    pub(crate) fn is_alive(&mut self, node: u64) -> bool {
+        let child = self.nodes[node as usize - 1]
+            .as_mut()
+            .expect("it was started");
+        child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    /// From the next start on, `node` is run by this command.
+    pub(crate) fn run_within(&mut self, node: u64, command: Vec<String>) {
+        self.setup.within.insert(node, command);
+    }
+
     /// Numbers of the nodes that run.
     pub(crate) fn running(&self) -> Vec<u64> {
         (1..=self.nodes.len() as u64)

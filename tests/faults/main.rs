@@ -6,13 +6,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod clocks;
 mod cluster;
+mod files;
 mod frames;
+mod full_disk;
 mod history;
 mod kills;
 mod partitions;
 mod pauses;
 mod relay;
+mod relay_tests;
 mod same_offset;
 mod scene;
+mod spoiled;
 mod workload;

@@ -409,7 +409,3 @@ async fn deliver_late(shared: Arc<Shared>) {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "relay_tests.rs"]
-mod tests;

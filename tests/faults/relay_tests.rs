@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use super::{End, Relays, Weather};
+use crate::relay::{End, Relays, Weather};
 
 /// A node that is a plain socket, a client, and the relay between them.
 struct Bench {

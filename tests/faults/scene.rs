@@ -154,20 +154,31 @@ pub(crate) async fn wait_until_caught_up(client: &Client, partition: u32, nodes:
     let mut tick = tokio::time::interval(Duration::from_millis(50));
     for _ in 0..1_200 {
         tick.tick().await;
-        let Ok(status) = client.admin().status().await else {
-            continue;
-        };
-        let group = status
-            .groups
-            .iter()
-            .find(|group| {
-                group.topic.as_deref() == Some(TOPIC) && group.partition == Some(partition)
-            })
-            .expect("the topic's groups are in the status");
-        let replicas = &group.replicas;
-        if replicas.len() == nodes && replicas.iter().all(|replica| replica.high_watermark >= end) {
+        if all_have(client, partition, nodes, end).await {
             return;
         }
     }
     panic!("partition {partition} does not converge");
+}
+
+/// Whether every replica of a partition has what is committed now.
+pub(crate) async fn has_caught_up(client: &Client, partition: u32, nodes: usize) -> bool {
+    match client.admin().end_offset(TOPIC, partition).await {
+        Ok(end) => all_have(client, partition, nodes, end).await,
+        Err(_) => false,
+    }
+}
+
+async fn all_have(client: &Client, partition: u32, nodes: usize, end: u64) -> bool {
+    let Ok(status) = client.admin().status().await else {
+        return false;
+    };
+    let ours = |topic: Option<&str>, of: Option<u32>| topic == Some(TOPIC) && of == Some(partition);
+    let group = status
+        .groups
+        .iter()
+        .find(|group| ours(group.topic.as_deref(), group.partition))
+        .expect("the topic's groups are in the status");
+    let replicas = &group.replicas;
+    replicas.len() == nodes && replicas.iter().all(|replica| replica.high_watermark >= end)
 }

@@ -386,7 +386,7 @@ fn value_of(record: &plimsoll::client::ConsumedRecord) -> u64 {
     let text = record.value().expect("every record has a value");
     std::str::from_utf8(text)
         .ok()
-        .and_then(|text| text.parse().ok())
+        .and_then(|text| text.trim_end().parse().ok())
         .expect("values are numbers")
 }
 

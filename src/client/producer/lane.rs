@@ -119,7 +119,7 @@ impl Lane {
             avoid: None,
             unreachable: None,
             backoff: Backoff::new(),
-            problem: String::from("nothing was tried"),
+            problem: String::from("no answer yet"),
         }
     }
 
