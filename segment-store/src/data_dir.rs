@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::{Fault, is_no_space};
-use crate::fs::{Fs, Lock, SECTOR_BYTES, ensure_dir};
+use crate::fs::{Fs, Lock, SECTOR_BYTES, ensure_dir, ensure_own_dir};
 use crate::sealed_page::{PageError, SealedPage};
 
 const MAGIC: [u8; 8] = *b"PLIMNODE";
@@ -113,21 +113,20 @@ impl DataDir {
             std::io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
             _ => Fault::new("locking", &lock_path, error).into(),
         })?;
-        let found = match read_identity(fs.as_ref(), path)? {
-            Some(found) => found,
-            None => {
-                let identity = Identity {
-                    cluster,
-                    node,
-                    replica: fastrand::u128(..).to_le_bytes(),
-                };
-                write_identity(fs.as_ref(), path, &identity).map_err(no_space)?;
-                identity
-            }
-        };
+        let read = read_identity(fs.as_ref(), path)?;
+        let found = read.unwrap_or_else(|| Identity {
+            cluster,
+            node,
+            replica: fastrand::u128(..).to_le_bytes(),
+        });
         check_owner(path, &found, cluster, node)?;
-        ensure_dir(fs.as_ref(), &path.join(GROUPS)).map_err(no_space)?;
-        ensure_dir(fs.as_ref(), &path.join(POOL)).map_err(no_space)?;
+        // Until something is built on it, its name may be one whose sync failed, which no later sync makes durable.
+        let built_on = fs.exists(&path.join(GROUPS)).map_err(no_space)?;
+        if read.is_none() || !built_on {
+            write_identity(fs.as_ref(), path, &found).map_err(no_space)?;
+        }
+        ensure_own_dir(fs.as_ref(), &path.join(GROUPS)).map_err(no_space)?;
+        ensure_own_dir(fs.as_ref(), &path.join(POOL)).map_err(no_space)?;
         let data_dir = DataDir {
             fs,
             path: path.to_owned(),
@@ -175,7 +174,8 @@ impl DataDir {
     /// Makes the folder of a group, durable, if it is not there yet.
     pub fn ensure_group(&self, group: u64) -> Result<PathBuf, Fault> {
         let dir = self.group_dir(group);
-        ensure_dir(self.fs.as_ref(), &dir).map_err(|error| Fault::new("creating", &dir, error))?;
+        ensure_own_dir(self.fs.as_ref(), &dir)
+            .map_err(|error| Fault::new("creating", &dir, error))?;
         Ok(dir)
     }
 

@@ -1,7 +1,7 @@
 //! Tests of a data directory: whose it is, that it is held alone, and that no crash or flipped byte makes it another's.
 
 use super::*;
-use crate::fs::{RealFs, SimFs};
+use crate::fs::{Injection, RealFs, SimFs, When, parent_of};
 
 const CLUSTER: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
 
@@ -137,6 +137,36 @@ fn a_power_cut_at_any_operation_of_making_it_leaves_it_usable() {
                 assert_eq!(found, told);
             }
         }
+    }
+}
+
+#[test]
+fn names_whose_sync_failed_before_their_maker_was_killed_are_made_anew() {
+    let operations = {
+        let fs = SimFs::new(1);
+        fs.create_dir(Path::new("/node-1")).unwrap();
+        fs.sync_dir(Path::new("/")).unwrap();
+        open(&fs).unwrap().ensure_group(7).unwrap();
+        fs.operations()
+    };
+    for failing in 3..=operations {
+        let fs = SimFs::new(failing);
+        fs.create_dir(Path::new("/node-1")).unwrap();
+        fs.sync_dir(Path::new("/")).unwrap();
+        fs.inject(When::Operation(failing), Injection::FailedSync);
+        fs.cut_after(failing);
+        // Fails if the operation is a sync; the process is killed right after it anyway.
+        let _ = open(&fs).and_then(|dir| Ok(dir.ensure_group(7)?));
+        fs.end_process();
+        let made = open(&fs).unwrap();
+        let file = made.ensure_group(7).unwrap().join("log");
+        fs.create(&file, 1).unwrap().sync_data().unwrap();
+        fs.sync_dir(parent_of(&file)).unwrap();
+        let replica = made.replica();
+        fs.power_cycle();
+        let again = open(&fs).unwrap();
+        assert_eq!(again.replica(), replica, "operation {failing}");
+        assert!(fs.exists(&file).unwrap(), "operation {failing}");
     }
 }
 

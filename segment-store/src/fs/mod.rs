@@ -169,6 +169,16 @@ pub fn ensure_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
     })
 }
 
+/// Like [`ensure_dir`], for a directory that nobody but this process may fill. One that is empty is made anew: its name may be one
+/// whose sync failed before its maker was killed, which no later sync makes durable. One that is not empty was synced before
+/// anything was put there.
+pub fn ensure_own_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    if fs.exists(dir)? && fs.list(dir)?.is_empty() {
+        fs.remove_dir_all(dir)?;
+    }
+    ensure_dir(fs, dir)
+}
+
 /// The directory a path lies in; `.` for a bare name.
 pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {

@@ -139,6 +139,9 @@ pub(crate) struct Group {
 impl Node {
     pub(crate) fn new(id: NodeId, disk_seed: u64, clock_rate: u64) -> Node {
         let fs = SimFs::new(disk_seed);
+        // The directory that an operator gives a node is there before the node is.
+        fs.create_dir(DATA.as_ref()).expect("the disk is empty");
+        fs.sync_dir("/".as_ref()).expect("the disk is well");
         Node {
             id,
             fs,
