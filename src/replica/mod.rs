@@ -47,5 +47,5 @@ pub use producers::{PRODUCER_WINDOW_BATCHES, PRODUCERS_MAX};
 pub use replica::Replica;
 pub use restart::{Found, Restart};
 pub use run::{LoopConfig, Outbound, spawn};
-pub use status::{GroupStatus, PeerStatus};
+pub use status::{GroupStatus, Held, PeerStatus};
 pub use watermark::{Published, Watermark};

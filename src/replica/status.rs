@@ -62,7 +62,31 @@ pub struct PeerStatus {
     pub lag_bytes: u64,
 }
 
+/// What a replica holds in memory that others could make grow. Each count has its limit, in [`super::ReplicaConfig`] or at the mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of proposals that wait for their commit.
+    pub uncommitted_bytes: u64,
+    /// Bytes of frames that are not known to be durable here.
+    pub unwritten_bytes: u64,
+    /// Bytes of proposals on their way to the leader.
+    pub forward_bytes: u64,
+    /// Requests of all kinds that wait for an answer.
+    pub waiting: usize,
+}
+
 impl Replica {
+    /// What it holds in memory for others.
+    pub fn held(&self) -> Held {
+        let waiting = self.reads.len() + self.transfers.len() + self.changes.len();
+        Held {
+            uncommitted_bytes: self.pending.bytes(),
+            unwritten_bytes: self.tail.held_bytes(),
+            forward_bytes: self.forward_bytes,
+            waiting: waiting + self.pending.len() + self.forwards.len(),
+        }
+    }
+
     /// What the replica knows of itself and its peers.
     pub fn status(&self) -> GroupStatus {
         let published = self.status_to_publish();

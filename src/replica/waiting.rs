@@ -40,6 +40,11 @@ impl<T> Waiting<T> {
         token
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The request named `token`, if it still waits.
     pub(crate) fn get_mut(&mut self, token: u64) -> Option<&mut T> {
         self.entries.get_mut(&token).map(|(_, request)| request)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll::raft::invariants::{View, check};
-use plimsoll::raft::{Ballot, Index, Message, NodeId, Role, Term};
+use plimsoll::raft::{Ballot, Index, Membership, Message, NodeId, Role, Term};
 use plimsoll::replica::Published;
 use plimsoll::wire::{BatchReader, Content};
 use segment_store::{Frame, LogReader, kind};
@@ -57,15 +57,26 @@ pub(crate) struct GroupChecks {
     /// Offset of each record that a producer sent.
     pub(crate) offsets: BTreeMap<(u64, u64), u64>,
     pub(crate) truncations: u64,
+    pub(crate) joint_committed: u64,
+    pub(crate) leaders_removed: u64,
 }
 
 /// All groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) groups: BTreeMap<u64, GroupChecks>,
+    /// Bytes that a leader may have sent to a peer without an answer.
+    in_flight_bytes_max: u64,
 }
 
 impl Checks {
+    pub(crate) fn new(in_flight_bytes_max: u64) -> Checks {
+        Checks {
+            groups: BTreeMap::new(),
+            in_flight_bytes_max,
+        }
+    }
+
     pub(crate) fn group(&mut self, group: u64) -> &mut GroupChecks {
         self.groups.entry(group).or_default()
     }
@@ -77,29 +88,49 @@ impl Checks {
             check_restart(before, all.ballots[&node], &now);
         }
         all.ballots.insert(node, now.ballot);
-        all.check_committed(&now, now.prev.index + 1);
+        all.check_committed(&now, now.prev.index + 1, &now.membership.1);
         all.views.insert(node, now);
     }
 
     /// A replica took an input or gave its effects.
     pub(crate) fn stepped(&mut self, node: NodeId, group: u64, after: View) {
+        for (peer, progress) in &after.peers {
+            assert!(
+                progress.in_flight_bytes <= self.in_flight_bytes_max,
+                "node {node} has {} bytes in flight to {peer} in group {group} (P11)",
+                progress.in_flight_bytes
+            );
+        }
         let all = self.group(group);
         let before = &all.views[&node];
         check(before, &after);
         all.truncations += after.truncations - before.truncations;
+        all.leaders_removed += u64::from(
+            before.role == Role::Leader
+                && after.role != Role::Leader
+                && !after.membership.1.is_voter(node),
+        );
+        let (members_at, members) = &before.membership;
+        let joint_commits = members.joint()
+            && before.role == Role::Leader
+            && before.commit_index < *members_at
+            && after.commit_index >= *members_at;
+        all.joint_committed += u64::from(joint_commits);
         let leads_now = after.role == Role::Leader
             && (before.role != Role::Leader || before.ballot.term != after.ballot.term);
         let known = before.commit_index;
         if after.ballot_saved {
             all.ballots.insert(node, after.ballot);
         }
-        let commits = (after.commit_index > known).then(|| after.clone());
+        // What was in force when the input came: an entry that this very commit brought counts from the next one on.
+        let commits =
+            (after.commit_index > known).then(|| (after.clone(), before.membership.1.clone()));
         all.views.insert(node, after);
         if leads_now {
             all.check_leader(node);
         }
-        if let Some(view) = commits {
-            all.check_committed(&view, known + 1);
+        if let Some((view, members)) = commits {
+            all.check_committed(&view, known + 1, &members);
         }
     }
 
@@ -179,7 +210,7 @@ impl GroupChecks {
     }
 
     /// Whatever a replica calls committed is the same everywhere, and durable on a quorum (P2, P4, P5).
-    fn check_committed(&mut self, view: &View, from: Index) {
+    fn check_committed(&mut self, view: &View, from: Index, members: &Membership) {
         for index in from.max(view.prev.index + 1)..=view.commit_index {
             let term = view
                 .term_at(index)
@@ -193,7 +224,7 @@ impl GroupChecks {
                 ),
                 None => {
                     assert_eq!(self.committed.len(), at, "commits leave no gap");
-                    self.check_quorum(view, index, term);
+                    self.check_quorum(view, index, term, members);
                     self.committed.push(Committed {
                         term,
                         committed_in: view.ballot.term,
@@ -203,21 +234,23 @@ impl GroupChecks {
         }
     }
 
-    fn check_quorum(&self, view: &View, index: Index, term: Term) {
-        let voters = &view.membership.1.voters;
+    /// During a joint change, a majority of the old voters and one of the new ones.
+    fn check_quorum(&self, view: &View, index: Index, term: Term, members: &Membership) {
         let holds = |voter: &&NodeId| {
             let view = self.views.get(*voter);
             view.is_some_and(|view| {
                 view.durable_index >= index && view.term_at(index) == Some(term)
             })
         };
-        let held = voters.iter().filter(holds).count();
-        assert!(
-            2 * held > voters.len(),
-            "entry {index} of term {term} is committed by node {} and durable on {held} of {} (P4)",
-            view.node,
-            voters.len()
-        );
+        let sets = [&members.voters, &members.voters_outgoing];
+        for voters in sets.into_iter().filter(|voters| !voters.is_empty()) {
+            let held = voters.iter().filter(holds).count();
+            assert!(
+                2 * held > voters.len(),
+                "entry {index} of term {term} is committed by node {} and durable on {held} of {voters:?} (P4)",
+                view.node
+            );
+        }
     }
 
     fn shown_at(&self, index: Index) -> Option<&Shown> {

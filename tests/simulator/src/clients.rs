@@ -5,6 +5,7 @@
 //! too long it tries again elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -14,7 +15,7 @@ use plimsoll::replica::{Acked, Answer};
 use plimsoll::wire::{ApiError, BatchBuilder, Codec, ProducerStamp};
 
 use crate::node::{Ask, Caller, Outcome};
-use crate::swarm::{PARTITION, PAYLOAD_MAX, Swarm};
+use crate::swarm::{LATE, PARTITION, PAYLOAD_MAX, Swarm};
 use crate::world::{Event, MILLI, Micros, World};
 
 /// A batch that is not acked yet.
@@ -35,6 +36,8 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Producer {
     id: u64,
+    /// The partition it produces to.
+    group: u64,
     next_sequence: u64,
     batches: u64,
     target: NodeId,
@@ -44,8 +47,9 @@ pub(crate) struct Producer {
 }
 
 /// A client that consumes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Consumer {
+    pub(crate) group: u64,
     pub(crate) position: u64,
 }
 
@@ -84,17 +88,29 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(swarm: &Swarm, rng: &mut Rng) -> Clients {
+        // The last of each kind is for the partition that is created late.
+        let group = |at: usize, count: usize| match swarm.late {
+            Some(_) if at + 1 == count => LATE,
+            _ => PARTITION,
+        };
+        let late = usize::from(swarm.late.is_some());
+        let (producers, consumers) = (swarm.producers + late, swarm.consumers + late);
         let producer = |id: usize| Producer {
             id: id as u64 + 1,
+            group: group(id, producers),
             next_sequence: 0,
             batches: 0,
             target: rng.u64(1..=swarm.nodes),
             unacked: VecDeque::new(),
             resend_at: Micros::MAX,
         };
+        let consumer = |at: usize| Consumer {
+            group: group(at, consumers),
+            position: 0,
+        };
         Clients {
-            producers: (0..swarm.producers).map(producer).collect(),
-            consumers: (0..swarm.consumers).map(|_| Consumer::default()).collect(),
+            producers: (0..producers).map(producer).collect(),
+            consumers: (0..consumers).map(consumer).collect(),
             reader: Reader::default(),
             admin: swarm.controller.then(Admin::default),
             next_request: 0,
@@ -105,6 +121,13 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.producers.len() + self.consumers.len() + 1 + usize::from(self.admin.is_some())
+    }
+
+    /// The partition that a producer's records are in.
+    pub(crate) fn group_of(&self, producer: u64) -> u64 {
+        let mut producers = self.producers.iter();
+        let found = producers.find(|known| known.id == producer);
+        found.expect("producers stay").group
     }
 
     fn request(&mut self) -> u64 {
@@ -121,9 +144,11 @@ impl Clients {
 }
 
 /// A batch whose records say who sent them.
-fn batch(rng: &mut Rng, id: u64, first_sequence: u64, count: u64, len_max: usize) -> Bytes {
+fn batch(rng: &mut Rng, sender: (u64, u64), sequences: Range<u64>, len_max: usize) -> Bytes {
+    let (id, group) = sender;
+    let first_sequence = sequences.start;
     let mut builder = BatchBuilder::new(PAYLOAD_MAX, 0);
-    for sequence in first_sequence..first_sequence + count {
+    for sequence in sequences {
         let mut value = format!("{id}/{sequence}").into_bytes();
         value.resize(rng.usize(0..=len_max).max(value.len()), b'.');
         let pushed = builder.push(None, Some(&value), &[], 1_700_000_000_000 + sequence);
@@ -135,7 +160,7 @@ fn batch(rng: &mut Rng, id: u64, first_sequence: u64, count: u64, len_max: usize
         first_sequence,
     };
     let codec = if rng.bool() { Codec::None } else { Codec::Lz4 };
-    builder.build(stamp, PARTITION, codec)
+    builder.build(stamp, group, codec)
 }
 
 impl World {
@@ -156,7 +181,7 @@ impl World {
     }
 
     pub(crate) fn any_node(&mut self) -> NodeId {
-        self.rng.u64(1..=self.swarm.nodes)
+        self.rng.u64(1..=self.swarm.nodes + self.swarm.spares)
     }
 
     /// Sends a question on its way; it may be lost.
@@ -184,16 +209,16 @@ impl World {
         // Counted from the oldest one that is not acked: further behind, a retry would not be recognised.
         let oldest = producer.unacked.front();
         let span = oldest.map_or(0, |oldest| producer.batches - oldest.number);
-        if !self.stormy || span >= self.swarm.window {
+        let there = self.groups.contains(&producer.group);
+        if !self.stormy || !there || span >= self.swarm.window {
             return;
         }
         let count = self.rng.u64(1..=4);
         let first_sequence = producer.next_sequence;
         let bytes = batch(
             &mut self.rng,
-            producer.id,
-            first_sequence,
-            count,
+            (producer.id, producer.group),
+            first_sequence..first_sequence + count,
             self.swarm.value_len_max,
         );
         producer.next_sequence += count;
@@ -216,7 +241,8 @@ impl World {
         let delay = self.rng.u64(50..MILLI);
         let forward = self.swarm.forward;
         let now = self.now;
-        let committed_before = self.checks.group(PARTITION).committed();
+        let group = self.clients.producers[client].group;
+        let committed_before = self.checks.group(group).committed();
         let producer = &mut self.clients.producers[client];
         let (target, last) = (producer.target, producer.unacked.len());
         producer.resend_at = now + patience;
@@ -230,7 +256,7 @@ impl World {
                 forward,
             };
             let caller = Caller { client, request };
-            self.ask(target, PARTITION, Some(caller), ask, delay + at as Micros);
+            self.ask(target, group, Some(caller), ask, delay + at as Micros);
         }
     }
 
@@ -248,7 +274,8 @@ impl World {
 
     fn consume(&mut self, at: usize) {
         let id = self.any_node();
-        let position = self.clients.consumers[at].position;
+        let Consumer { group, position } = self.clients.consumers[at];
+        let partition = group;
         let node_at = usize::try_from(id - 1).expect("nodes are few");
         let Some(process) = &self.nodes[node_at].process else {
             return;
@@ -256,7 +283,9 @@ impl World {
         if self.nodes[node_at].paused_until > self.now {
             return;
         }
-        let group = &process.groups[&PARTITION];
+        let Some(group) = process.groups.get(&partition) else {
+            return;
+        };
         if position >= group.published.high_watermark {
             return;
         }
@@ -267,7 +296,7 @@ impl World {
         let last = group.published.applied_index.min(index + 16);
         let next = self
             .checks
-            .group(PARTITION)
+            .group(partition)
             .consumed(position, &group.reader, index, last);
         assert!(
             next <= group.published.high_watermark,
@@ -383,14 +412,16 @@ impl World {
     }
 
     fn acked(&mut self, client: usize, sent: &Sent, acked: Acked) {
-        let id = self.clients.producers[client].id;
+        let Producer { id, group, .. } = self.clients.producers[client];
         self.summary.acks += 1;
         self.summary.duplicates += u64::from(acked.index <= sent.committed_before);
-        self.clients.floor = self.clients.floor.max(acked.base_offset + sent.count);
+        if group == PARTITION {
+            self.clients.floor = self.clients.floor.max(acked.base_offset + sent.count);
+        }
         self.clients
             .acks
             .insert((id, sent.first_sequence, sent.count), acked);
-        let group = self.checks.group(PARTITION);
+        let group = self.checks.group(group);
         assert!(
             acked.index <= group.committed(),
             "entry {} is acked and not committed (P6)",

@@ -2,7 +2,7 @@
 //!
 //! Owns how each kind of fault is carried out. Must not know what it breaks.
 
-use plimsoll::raft::{NodeId, Role};
+use plimsoll::raft::NodeId;
 use segment_store::fs::{Fs, Injection, When};
 
 use crate::node::{Ask, Death};
@@ -33,7 +33,7 @@ impl World {
             }
             Fault::IsolateLeader => self.isolate_leader(),
             Fault::PowerCutAll => {
-                for node in self.swarm.voters() {
+                for node in self.swarm.everyone() {
                     if self.node(node).process.is_some() {
                         self.die(node, Death::PowerCut);
                     }
@@ -47,6 +47,12 @@ impl World {
                 self.node(node).slow_until = until;
             }
             Fault::Transfer => self.transfer(node),
+            Fault::Reconfigure => self.reconfigure(),
+            Fault::Crawl => {
+                let until = self.now + self.rng.u64(200 * MILLI..3 * SECOND);
+                self.node(node).crawls_until = until;
+                self.summary.crawls += 1;
+            }
             Fault::Partition | Fault::Isolate | Fault::OneWay | Fault::Bridge | Fault::Flap => {
                 self.cut_links(fault, node);
             }
@@ -117,8 +123,7 @@ impl World {
     /// Asks a node, which leads or does not, to hand leadership over.
     fn transfer(&mut self, node: NodeId) {
         let to = self.any_node();
-        let groups = self.swarm.groups();
-        let group = pick(&mut self.rng, &groups);
+        let group = self.any_group();
         self.after(
             1,
             Event::Request {
@@ -143,11 +148,17 @@ impl World {
     }
 
     fn cut_links(&mut self, fault: Fault, node: NodeId) {
-        let voters = self.swarm.voters();
+        let voters = self.swarm.everyone();
         if voters.len() < 2 {
             return;
         }
         self.summary.partitions += 1;
+        match fault {
+            Fault::OneWay => self.summary.one_way_cuts += 1,
+            Fault::Bridge => self.summary.bridges += 1,
+            Fault::Flap => self.summary.flaps += 1,
+            _ => {}
+        }
         let side: Vec<bool> = voters.iter().map(|_| self.rng.bool()).collect();
         for (at, &one) in voters.iter().enumerate() {
             for (with, &other) in voters.iter().enumerate() {
@@ -177,19 +188,18 @@ impl World {
     fn isolate_leader(&mut self) {
         let leader = self.nodes.iter().find(|node| {
             let process = node.process.as_ref();
-            process.is_some_and(|process| {
-                process.groups[&PARTITION].replica.raft().role() == Role::Leader
-            })
+            process.is_some_and(|process| process.leads(PARTITION))
         });
         let Some(leader) = leader.map(|node| node.id) else {
             return;
         };
         self.summary.partitions += 1;
+        self.summary.leaders_cut_off += 1;
         let (speaks, hears) = pick(
             &mut self.rng,
             &[(false, false), (false, true), (true, false)],
         );
-        for other in self.swarm.voters() {
+        for other in self.swarm.everyone() {
             if !speaks {
                 self.network.cut(leader, other);
             }

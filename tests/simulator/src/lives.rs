@@ -23,8 +23,8 @@ impl World {
             let death = if kind { Death::PowerCut } else { Death::Kill };
             node.arm(death, operations);
         }
-        let failing = node.limited || node.fs.operations() < node.failing_until;
-        match node.start(&self.swarm, seed, now, &mut self.checks) {
+        node.failing_from = node.fs.operations();
+        match node.start(&self.swarm, &self.groups, seed, now, &mut self.checks) {
             Ok(()) => {
                 let life = node.life;
                 let cut = node.cut;
@@ -53,17 +53,22 @@ impl World {
                 }
                 self.wake(id, now + 1);
             }
-            Err(error) => {
-                let death = node.met_cut();
-                assert!(
-                    death.is_some() || failing,
-                    "node {id} does not open (P13): {error}"
-                );
-                self.summary.cuts_while_opening += u64::from(death.is_some());
-                self.note(id, "does not open", [u64::from(failing), 0, 0, 0]);
-                self.die(id, death.unwrap_or(Death::Kill));
-            }
+            Err(error) => self.does_not_open(id, &error),
         }
+    }
+
+    /// A node cannot open what is on its disk: it has a reason, or it is a breach.
+    pub(crate) fn does_not_open(&mut self, id: NodeId, error: &str) {
+        let node = self.node(id);
+        let death = node.met_cut();
+        let failing = node.limited || node.failing_from < node.failing_until;
+        assert!(
+            death.is_some() || failing,
+            "node {id} does not open (P13): {error}"
+        );
+        self.summary.cuts_while_opening += u64::from(death.is_some());
+        self.note(id, "does not open", [u64::from(failing), 0, 0, 0]);
+        self.die(id, death.unwrap_or(Death::Kill));
     }
 
     /// Ends a process, and lets another one start later.
@@ -92,11 +97,12 @@ impl World {
         self.stormy = false;
         self.network.heal();
         self.network.weather = Weather::CALM;
-        for id in self.swarm.voters() {
+        for id in self.swarm.everyone() {
             let now = self.now;
             let node = self.node(id);
             node.paused_until = node.paused_until.min(now + 1);
             node.slow_until = 0;
+            node.crawls_until = 0;
             node.cut_after_start = false;
             if let Some((death, _)) = node.cut {
                 // The disk is armed to stop anyway.

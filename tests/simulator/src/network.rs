@@ -44,6 +44,11 @@ impl Packet {
         envelopes
     }
 
+    /// Bytes of frames in it: what is counted until it is durable.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.body.len() as u64
+    }
+
     pub(crate) fn len(&self) -> u64 {
         (self.head.len() + self.body.len()) as u64
     }

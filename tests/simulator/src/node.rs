@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
-use plimsoll::raft::{self, Index, Millis, NodeId};
+use plimsoll::raft::{self, Index, Millis, NodeId, Role, Target};
 use plimsoll::replica::{
     Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
     ReplicaConfig, Restart, StateMachine, open_files,
@@ -50,6 +50,7 @@ pub(crate) enum Ask {
     ReadIndex,
     Command(Vec<u8>),
     Transfer(NodeId),
+    Change(Target),
 }
 
 /// An answer as a client gets it.
@@ -81,6 +82,8 @@ pub(crate) struct Turn {
     pub(crate) warm: Vec<(u64, NodeId, Index)>,
     /// Answers to requests for a transfer.
     pub(crate) transferred: u64,
+    /// Answers to requests for a change of membership.
+    pub(crate) changed: u64,
     pub(crate) poisoned: bool,
 }
 
@@ -101,7 +104,11 @@ pub(crate) struct Node {
     pub(crate) limited: bool,
     /// Up to this operation, a sync may fail as asked for.
     pub(crate) failing_until: u64,
+    /// The operation at which what is being opened began.
+    pub(crate) failing_from: u64,
     pub(crate) slow_until: Micros,
+    /// Until then, everything takes it a hundred times as long.
+    pub(crate) crawls_until: Micros,
     /// The power goes soon after the next start.
     pub(crate) cut_after_start: bool,
 }
@@ -114,12 +121,18 @@ pub(crate) struct Process {
     pub(crate) jobs: Vec<DiskJob>,
     pub(crate) disk_busy: bool,
     pub(crate) retry_due: bool,
-    pub(crate) mailbox: Vec<Mail>,
+    mailbox: Vec<Mail>,
+    /// Bytes of peers' frames in `mailbox`.
+    pub(crate) mailbox_bytes: u64,
     /// When the next turn is.
     pub(crate) wake_at: Micros,
     callers: BTreeMap<(u64, u64), Option<Caller>>,
+    /// Requests for groups that are not here.
+    refused: Vec<(Caller, Outcome)>,
     next_token: u64,
-    _data_dir: DataDir,
+    data_dir: DataDir,
+    preparer: Option<Preparer>,
+    seed: u64,
 }
 
 impl std::fmt::Debug for Process {
@@ -152,7 +165,9 @@ impl Node {
             cut: None,
             limited: false,
             failing_until: 0,
+            failing_from: 0,
             slow_until: 0,
+            crawls_until: 0,
             cut_after_start: false,
         }
     }
@@ -199,11 +214,12 @@ impl Node {
     pub(crate) fn start(
         &mut self,
         swarm: &Swarm,
+        groups: &[u64],
         seed: u64,
         now: Micros,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        let process = self.open(swarm, seed, now)?;
+        let process = self.open(swarm, groups, seed, now)?;
         if self.met_cut().is_some() {
             return Err("the power went".to_owned());
         }
@@ -216,7 +232,13 @@ impl Node {
     }
 
     /// What the shipped program does to open a data directory and the groups in it.
-    fn open(&self, swarm: &Swarm, seed: u64, now: Micros) -> Result<Process, String> {
+    fn open(
+        &self,
+        swarm: &Swarm,
+        groups: &[u64],
+        seed: u64,
+        now: Micros,
+    ) -> Result<Process, String> {
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let data_dir = DataDir::open(Arc::clone(&fs), Path::new(DATA), CLUSTER, self.id);
         let data_dir = data_dir.map_err(|error| error.to_string())?;
@@ -229,49 +251,71 @@ impl Node {
             let made = Preparer::inline(Arc::clone(&fs), &data_dir.pool_dir(), options);
             preparer = Some(made.map_err(|error| error.to_string())?);
         }
-        let mut worker = DiskWorker::new(Arc::clone(&fs), Meters::default());
-        let mut groups = BTreeMap::new();
-        for group in swarm.groups() {
-            let dir = data_dir.ensure_group(group);
-            let dir = dir.map_err(|error| error.to_string())?;
-            let identity = LogIdentity {
-                cluster: CLUSTER,
-                group,
-            };
-            let voters = swarm.voters();
-            let opened = open_files(&fs, &dir, identity, &swarm.log, preparer.clone(), &voters);
-            let (files, restart) = opened.map_err(|error| error.to_string())?;
-            let core = raft::Config::new(self.id, seed ^ group);
-            let config = swarm.replica_config(group);
-            let running = Group::new(config, core, restart, files.log.reader(), self.local(now))?;
-            groups.insert(group, running);
-            let files = Box::new(files);
-            worker.turn(vec![DiskJob::Open { group, files }]);
-        }
-        Ok(Process {
-            groups,
+        let worker = DiskWorker::new(Arc::clone(&fs), Meters::default());
+        let mut process = Process {
+            groups: BTreeMap::new(),
             worker,
             jobs: Vec::new(),
             disk_busy: false,
             retry_due: false,
             mailbox: Vec::new(),
+            mailbox_bytes: 0,
             wake_at: Micros::MAX,
             callers: BTreeMap::new(),
+            refused: Vec::new(),
             next_token: 1,
-            _data_dir: data_dir,
-        })
+            data_dir,
+            preparer,
+            seed,
+        };
+        for &group in groups {
+            process.open_group(self.id, &fs, swarm, group, self.local(now))?;
+        }
+        Ok(process)
+    }
+
+    /// Opens a group that was created while the process runs.
+    pub(crate) fn open_group(
+        &mut self,
+        swarm: &Swarm,
+        group: u64,
+        now: Micros,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let (id, local) = (self.id, self.local(now));
+        self.failing_from = self.fs.operations();
+        let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.open_group(id, &fs, swarm, group, local)?;
+        if self.met_cut().is_some() {
+            return Err("the power went".to_owned());
+        }
+        if let Some(process) = &self.process {
+            let replica = &process.groups[&group].replica;
+            checks.started(id, group, View::of(replica.raft()));
+        }
+        Ok(())
+    }
+
+    /// How many times as long everything takes it.
+    pub(crate) fn slower(&self, now: Micros) -> u64 {
+        if self.crawls_until > now { 100 } else { 1 }
     }
 
     /// One turn of the loop.
-    pub(crate) fn turn(&mut self, now: Micros, checks: &mut Checks) -> Turn {
+    pub(crate) fn turn(&mut self, now: Micros, swarm: &Swarm, checks: &mut Checks) -> Turn {
         let (id, local) = (self.id, self.local(now));
         let mut turn = Turn::default();
         let Some(process) = &mut self.process else {
             return turn;
         };
+        process.mailbox_bytes = 0;
         for mail in std::mem::take(&mut process.mailbox) {
             process.handle(id, local, mail, checks);
         }
+        turn.answers.append(&mut process.refused);
         let groups: Vec<u64> = process.groups.keys().copied().collect();
         for &group in &groups {
             if process.groups[&group].replica.next_deadline() <= local {
@@ -281,6 +325,7 @@ impl Node {
         for &group in &groups {
             process.hand_over(id, local, group, &mut turn, checks);
         }
+        process.check_memory(id, swarm);
         turn
     }
 
@@ -319,6 +364,45 @@ impl Group {
 }
 
 impl Process {
+    /// Opens a group's files and starts its replica.
+    fn open_group(
+        &mut self,
+        id: NodeId,
+        fs: &Arc<dyn Fs>,
+        swarm: &Swarm,
+        group: u64,
+        now: Millis,
+    ) -> Result<(), String> {
+        let dir = self.data_dir.ensure_group(group);
+        let dir = dir.map_err(|error| error.to_string())?;
+        let identity = LogIdentity {
+            cluster: CLUSTER,
+            group,
+        };
+        let (preparer, voters) = (self.preparer.clone(), swarm.voters());
+        let opened = open_files(fs, &dir, identity, &swarm.log, preparer, &voters);
+        let (files, restart) = opened.map_err(|error| error.to_string())?;
+        let core = swarm.core_config(id, self.seed ^ group);
+        let config = swarm.replica_config(group);
+        let running = Group::new(config, core, restart, files.log.reader(), now)?;
+        self.groups.insert(group, running);
+        let files = Box::new(files);
+        self.worker.turn(vec![DiskJob::Open { group, files }]);
+        Ok(())
+    }
+
+    pub(crate) fn leads(&self, group: u64) -> bool {
+        let group = self.groups.get(&group);
+        group.is_some_and(|group| group.replica.raft().role() == Role::Leader)
+    }
+
+    pub(crate) fn post(&mut self, mail: Mail) {
+        if let Mail::Packet(packet) = &mail {
+            self.mailbox_bytes += packet.frame_bytes();
+        }
+        self.mailbox.push(mail);
+    }
+
     fn handle(&mut self, id: NodeId, now: Millis, mail: Mail, checks: &mut Checks) {
         match mail {
             Mail::Packet(packet) => {
@@ -333,6 +417,11 @@ impl Process {
                 }
             }
             Mail::Request { group, caller, ask } => {
+                if !self.groups.contains_key(&group) {
+                    self.refused
+                        .extend(caller.map(|caller| (caller, Err(ApiError::UnknownGroup))));
+                    return;
+                }
                 let token = self.next_token;
                 self.next_token += 1;
                 self.callers.insert((group, token), caller);
@@ -364,10 +453,10 @@ impl Process {
     }
 
     fn input(&mut self, id: NodeId, now: Millis, group: u64, input: Input, checks: &mut Checks) {
-        let running = self
-            .groups
-            .get_mut(&group)
-            .expect("every node has every group");
+        // A message for a group that was created and is not open here yet.
+        let Some(running) = self.groups.get_mut(&group) else {
+            return;
+        };
         running.replica.handle(now, input);
         checks.stepped(id, group, View::of(running.replica.raft()));
     }
@@ -380,10 +469,7 @@ impl Process {
         turn: &mut Turn,
         checks: &mut Checks,
     ) {
-        let running = self
-            .groups
-            .get_mut(&group)
-            .expect("every node has every group");
+        let running = self.groups.get_mut(&group).expect("the group is open");
         let effects = running.replica.take_effects(now);
         checks.stepped(id, group, View::of(running.replica.raft()));
         let mut ballot = None;
@@ -415,6 +501,7 @@ impl Process {
                     let caller = self.callers.remove(&(group, token));
                     let caller = caller.expect("a request is answered once");
                     turn.transferred += u64::from(result == Ok(Answer::Transferred));
+                    turn.changed += u64::from(matches!(result, Ok(Answer::Changed { .. })));
                     if let Some(caller) = caller {
                         turn.answers.push((caller, result));
                     }
@@ -444,5 +531,6 @@ fn request(group: u64, token: u64, ask: Ask) -> Input {
         Ask::ReadIndex => Input::ReadIndex { token },
         Ask::Command(payload) => Input::Command { token, payload },
         Ask::Transfer(to) => Input::Transfer { token, to },
+        Ask::Change(target) => Input::ChangeMembership { token, target },
     }
 }

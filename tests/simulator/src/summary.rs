@@ -48,14 +48,36 @@ counts! {
     cuts_while_opening,
     /// Cuts of links, of all kinds.
     partitions,
+    /// Of these: one way only.
+    one_way_cuts,
+    /// Of these: two halves with one node in common.
+    bridges,
+    /// Of these: links that came and went.
+    flaps,
+    /// Of these: leaders cut off.
+    leaders_cut_off,
     /// Processes that stood still.
     pauses,
     /// Syncs that failed and were met.
     failed_syncs,
     /// Disks that filled up.
     full_disks,
+    /// Nodes that went on at a hundredth of their speed.
+    crawls,
+    /// Nodes whose clocks ran at another rate than the first one's.
+    drifting_clocks,
     /// Transfers of leadership that were done.
     transfers,
+    /// Changes of membership asked for.
+    changes_asked,
+    /// Changes of membership that were made.
+    reconfigurations,
+    /// Of their entries: joint ones committed.
+    joint_committed,
+    /// Leaders that gave way because they were no members any more.
+    leaders_removed,
+    /// Groups created in the middle of a run.
+    groups_created,
     /// Batches acked.
     acks,
     /// Of these: recognised as retries.
@@ -89,7 +111,18 @@ impl Summary {
             ("pauses", self.pauses, seeds / 4),
             ("failed syncs", self.failed_syncs, seeds / 20),
             ("full disks", self.full_disks, seeds / 10),
+            ("one-way cuts", self.one_way_cuts, seeds / 4),
+            ("bridges", self.bridges, seeds / 4),
+            ("flaps", self.flaps, seeds / 4),
+            ("leaders cut off", self.leaders_cut_off, seeds / 2),
+            ("crawls", self.crawls, seeds / 4),
+            ("drifting clocks", self.drifting_clocks, seeds / 2),
             ("transfers", self.transfers, seeds / 10),
+            ("changes asked for", self.changes_asked, seeds),
+            ("reconfigurations", self.reconfigurations, seeds / 2),
+            ("joint memberships", self.joint_committed, seeds / 4),
+            ("leaders removed", self.leaders_removed, seeds / 20),
+            ("groups created", self.groups_created, seeds / 4),
             ("acks", self.acks, 20 * seeds),
             ("duplicates answered", self.duplicates, seeds / 4),
             ("reads", self.reads, 5 * seeds),

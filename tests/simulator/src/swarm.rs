@@ -3,6 +3,7 @@
 //! Must not know how a fault is carried out. Runs that leave some faults out reach states that a run with all of them never sees.
 
 use fastrand::Rng;
+use plimsoll::raft;
 use plimsoll::replica::ReplicaConfig;
 use plimsoll::wire::BatchCaps;
 use segment_store::LogOptions;
@@ -11,6 +12,8 @@ use crate::world::{MILLI, Micros, SECOND};
 
 /// The partition of the run.
 pub(crate) const PARTITION: u64 = 7;
+/// A partition that is created in the middle of a run.
+pub(crate) const LATE: u64 = 8;
 pub(crate) const PAYLOAD_MAX: usize = 1 << 16;
 
 /// A kind of fault, or of interference, that a run may have.
@@ -46,9 +49,13 @@ pub(crate) enum Fault {
     SlowDisk,
     /// Leadership is handed over on request.
     Transfer,
+    /// The members of a group change: learners and voters come, go, and are replaced.
+    Reconfigure,
+    /// A node goes on at a hundredth of its speed, disk and all.
+    Crawl,
 }
 
-pub(crate) const FAULTS: [Fault; 15] = [
+pub(crate) const FAULTS: [Fault; 17] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAll,
@@ -64,6 +71,8 @@ pub(crate) const FAULTS: [Fault; 15] = [
     Fault::NoSpace,
     Fault::SlowDisk,
     Fault::Transfer,
+    Fault::Reconfigure,
+    Fault::Crawl,
 ];
 
 /// How the network treats a message when nothing is cut.
@@ -98,7 +107,15 @@ impl Weather {
 /// What one seed draws.
 #[derive(Clone, Debug)]
 pub(crate) struct Swarm {
+    /// Voters that the groups are created with.
     pub(crate) nodes: u64,
+    /// Nodes that run as well, and belong to no group until a change makes them members.
+    pub(crate) spares: u64,
+    /// When a second partition is created, if it is.
+    pub(crate) late: Option<Micros>,
+    pub(crate) in_flight_bytes_max: u64,
+    pub(crate) uncommitted_bytes_max: u64,
+    pub(crate) peer_bytes_max: u64,
     /// Whether group 0 runs beside the partition.
     pub(crate) controller: bool,
     pub(crate) preparer: bool,
@@ -143,11 +160,23 @@ impl Swarm {
             // The fault that most often makes logs differ.
             faults.extend([Fault::IsolateLeader; 3]);
         }
+        let spares = match faults.contains(&Fault::Reconfigure) {
+            true => {
+                faults.extend([Fault::Reconfigure; 2]);
+                rng.u64(0..=2)
+            }
+            false => 0,
+        };
         if faults.is_empty() {
             faults.push(Fault::Transfer);
         }
         Swarm {
             nodes: pick(rng, &[1, 3, 3, 3, 3, 5]),
+            spares,
+            late: rng.bool().then(|| rng.u64(500 * MILLI..2 * SECOND)),
+            in_flight_bytes_max: pick(rng, &[16 << 10, 128 << 10, 8 << 20]),
+            uncommitted_bytes_max: pick(rng, &[80 << 10, 256 << 10, 1 << 20]),
+            peer_bytes_max: pick(rng, &[64 << 10, 256 << 10, 64 << 20]),
             controller: rng.bool(),
             preparer: rng.bool(),
             log: LogOptions {
@@ -178,7 +207,7 @@ impl Swarm {
         self.faults.contains(&fault)
     }
 
-    /// The groups of every node, ascending.
+    /// The groups that are there from the start, ascending.
     pub(crate) fn groups(&self) -> Vec<u64> {
         match self.controller {
             true => vec![0, PARTITION],
@@ -186,8 +215,21 @@ impl Swarm {
         }
     }
 
+    /// The voters that the groups are created with.
     pub(crate) fn voters(&self) -> Vec<u64> {
         (1..=self.nodes).collect()
+    }
+
+    /// All nodes.
+    pub(crate) fn everyone(&self) -> Vec<u64> {
+        (1..=self.nodes + self.spares).collect()
+    }
+
+    pub(crate) fn core_config(&self, node: u64, seed: u64) -> raft::Config {
+        raft::Config {
+            in_flight_bytes_max: self.in_flight_bytes_max,
+            ..raft::Config::new(node, seed)
+        }
     }
 
     pub(crate) fn replica_config(&self, group: u64) -> ReplicaConfig {
@@ -195,7 +237,8 @@ impl Swarm {
             batch_caps: caps(),
             request_timeout_ms: self.request_timeout_ms,
             snapshot_every_entries: self.snapshot_every_entries,
-            uncommitted_bytes_max: 1 << 20,
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            forward_bytes_max: self.uncommitted_bytes_max,
             append_bytes_max: 64 << 10,
             ..ReplicaConfig::new(group)
         }

@@ -128,7 +128,7 @@ impl Ring {
             .rotate_left(23);
     }
 
-    fn print(&self) {
+    fn print(&self, message: &str) {
         eprintln!("the last {} of {} events:", self.lines.len(), self.events);
         for line in &self.lines {
             let [a, b, c, d] = line.numbers;
@@ -143,6 +143,7 @@ impl Ring {
             Mode::Full => "",
             Mode::SafetyOnly => " --safety-only",
         };
+        eprintln!("broken: {message}");
         eprintln!(
             "seed {}: run it alone with cargo run --release -p simulator -- --seed {}{mode}",
             self.seed, self.seed
@@ -158,7 +159,7 @@ pub fn print_last(message: &str) -> Option<u64> {
         recorder.broke(message);
     }
     if !ring.hushed {
-        ring.print();
+        ring.print(message);
     }
     Some(ring.seed)
 }

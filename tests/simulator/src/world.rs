@@ -13,6 +13,7 @@ use plimsoll::wire::Envelope;
 
 use crate::checks::Checks;
 use crate::clients::Clients;
+use crate::memory::FRAME_MAX;
 use crate::network::{Network, Packet, name};
 use crate::node::{Ask, Caller, Death, Mail, Node, Outcome};
 use crate::run::Mode;
@@ -85,6 +86,14 @@ pub(crate) enum Event {
     },
     Client(usize),
     Fault,
+    /// The second partition is created.
+    Create,
+    /// A node hears that a group was created.
+    Open {
+        node: NodeId,
+        life: u64,
+        group: u64,
+    },
     Heal,
     SpaceBack(NodeId),
 }
@@ -98,6 +107,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) swarm: Swarm,
     pub(crate) nodes: Vec<Node>,
+    /// Groups that exist, ascending.
+    pub(crate) groups: Vec<u64>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) checks: Checks,
@@ -118,9 +129,10 @@ impl World {
             queue: BTreeMap::new(),
             next_event: 0,
             nodes: Vec::new(),
+            groups: swarm.groups(),
             network: Network::new(swarm.weather),
             clients: Clients::new(&swarm, &mut rng),
-            checks: Checks::default(),
+            checks: Checks::new(swarm.in_flight_bytes_max + FRAME_MAX),
             mode,
             trace: Trace::new(seed, mode, format!("{swarm:?}")),
             summary: Summary::default(),
@@ -128,9 +140,10 @@ impl World {
             swarm,
             rng,
         };
-        for id in 1..=world.swarm.nodes {
+        for id in world.swarm.everyone() {
             let drift = world.swarm.drift;
             let rate = world.rng.u64(1000 - drift..=1000 + drift);
+            world.summary.drifting_clocks += u64::from(rate != 1000);
             let disk_seed = world.rng.u64(..);
             world.nodes.push(Node::new(id, disk_seed, rate));
             world.after(0, Event::Start { node: id });
@@ -140,6 +153,9 @@ impl World {
             world.after(delay, Event::Client(client));
         }
         world.after(world.swarm.fault_every, Event::Fault);
+        if let Some(late) = world.swarm.late {
+            world.after(late, Event::Create);
+        }
         world
     }
 
@@ -157,6 +173,8 @@ impl World {
             self.summary.elections += group.elections();
             self.summary.committed += group.committed();
             self.summary.truncations += group.truncations;
+            self.summary.joint_committed += group.joint_committed;
+            self.summary.leaders_removed += group.leaders_removed;
         }
         self.summary
     }
@@ -211,6 +229,9 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive { to, packet } => {
+                if self.must_wait(to, &packet) {
+                    return self.after(20 * MILLI, Event::Arrive { to, packet });
+                }
                 self.note(to, "arrives", [packet.from, packet.len(), 0, 0]);
                 self.mail(to, Mail::Packet(packet));
             }
@@ -260,6 +281,10 @@ impl World {
             Event::Answer { caller, outcome } => self.answered(caller, outcome),
             Event::Client(client) => self.client(client),
             Event::Fault => self.fault(),
+            Event::Create => self.create_group(),
+            Event::Open { node, life, group } if self.lives(node, life) => {
+                self.open_group(node, group);
+            }
             Event::Heal => self.heal(),
             Event::SpaceBack(node) => self.give_space_back(node),
             // It was for a process that is gone.
@@ -274,9 +299,11 @@ impl World {
 
     /// Puts something into a node's mailbox, if a process is there to take it.
     fn mail(&mut self, id: NodeId, mail: Mail) {
-        let at = self.now + self.rng.u64(1..50);
+        let now = self.now;
+        let slower = self.node(id).slower(now);
+        let at = now + self.rng.u64(1..50) * slower;
         if let Some(process) = &mut self.node(id).process {
-            process.mailbox.push(mail);
+            process.post(mail);
             self.wake(id, at);
         }
     }
@@ -310,8 +337,9 @@ impl World {
             return self.wake(id, paused_until);
         }
         let at = usize::try_from(id - 1).expect("nodes are few");
-        let turn = self.nodes[at].turn(now, &mut self.checks);
+        let turn = self.nodes[at].turn(now, &self.swarm, &mut self.checks);
         self.summary.transfers += turn.transferred;
+        self.summary.reconfigurations += turn.changed;
         let life = self.node(id).life;
         self.begin_disk(id);
         self.send(id, turn.sends);
@@ -393,6 +421,7 @@ impl World {
             return self.at(until, Event::Disk { node: id, life });
         }
         let slow = node.slow_until > now;
+        let slower = node.slower(now);
         let Some(process) = &mut node.process else {
             return;
         };
@@ -415,7 +444,7 @@ impl World {
         }
         let delay = match slow {
             true => self.rng.u64(20 * MILLI..400 * MILLI),
-            false => self.rng.u64(50..=delay_max),
+            false => self.rng.u64(50..=delay_max) * slower,
         };
         self.after(
             delay,
