@@ -106,9 +106,7 @@ pub enum OpenError {
         expected: String,
     },
     /// A file shorter than it was made.
-    #[error(
-        "{path}: cut to {actual} bytes of {expected}; restore the file or rebuild this replica from its peers"
-    )]
+    #[error("{path}: cut to {actual} bytes of {expected}; repair the log from its peers")]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -117,11 +115,25 @@ pub enum OpenError {
         /// The length it has.
         actual: u64,
     },
-    /// The first segment's header page is damaged, so nothing of the log can be trusted.
-    #[error("{path}: the header page is damaged; rebuild this replica from its peers")]
+    /// A header page is damaged: the file does not say what it holds.
+    #[error("{path}: the header page is damaged; repair the log from its peers")]
     DamagedHeader {
         /// The file.
         path: PathBuf,
+    },
+    /// A segment lies under the name of another one.
+    #[error("{path}: this is another segment's content; give the file its own name back")]
+    Misnamed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Entries that had been durable are damaged or missing, and others follow.
+    #[error("{path}: damaged or cut short at index {index}; repair the log from its peers")]
+    Damaged {
+        /// The file that holds the entry, or should.
+        path: PathBuf,
+        /// First index concerned.
+        index: u64,
     },
     /// No room to create the first segment.
     #[error("{path}: no space left to create a segment; free some and start again")]
@@ -134,20 +146,29 @@ pub enum OpenError {
     Fault(#[from] Fault),
 }
 
+impl OpenError {
+    /// Whether the files are damaged in a way that [`crate::Repair`] can deal with; nothing that waiting or another program would mend.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::NotASegment { .. }
+            | OpenError::Truncated { .. }
+            | OpenError::DamagedHeader { .. }
+            | OpenError::Damaged { .. } => true,
+            OpenError::Fault(fault) => fault.is_unreadable(),
+            OpenError::FutureVersion { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Misnamed { .. }
+            | OpenError::NoSpace { .. } => false,
+        }
+    }
+}
+
 /// Why frames were not appended. In every case nothing was published and the log is as before.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// No room for another segment. Nothing changed; the same append may be tried again later.
     #[error("no space left for another segment")]
     NoSpace,
-    /// The log is damaged from `index` on and open for reading only, until it is repaired.
-    #[error(
-        "the log is damaged from index {index} on and open for reading only: rebuild it from its peers"
-    )]
-    Damaged {
-        /// First damaged index.
-        index: u64,
-    },
     /// The machine failed us: the log is poisoned and takes no more writes.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -189,4 +210,15 @@ pub enum ReadError {
     /// The disk could not give the bytes.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+impl ReadError {
+    /// Whether the log's files are damaged: what [`crate::Repair`] is for.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ReadError::Damaged { .. } => true,
+            ReadError::Fault(fault) => fault.is_unreadable(),
+            ReadError::Trimmed { .. } | ReadError::OffsetOutOfRange { .. } => false,
+        }
+    }
 }

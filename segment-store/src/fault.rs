@@ -38,10 +38,20 @@ impl Fault {
         is_no_space(&self.source)
     }
 
+    /// Whether the bytes are there and cannot be had, or are not what was written: damage of one place, which says nothing of the rest.
+    pub fn is_unreadable(&self) -> bool {
+        is_unreadable(&self.source) || self.source.kind() == io::ErrorKind::InvalidData
+    }
+
     /// The file or directory concerned.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Tells whether an IO error is that of a sector that the disk cannot read.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Tells whether an IO error means "no room" rather than a broken disk: such an operation may be tried again later.

@@ -155,5 +155,24 @@ pub(crate) fn read(
     Ok(Some((contents, SparseIndex::of(&entries))))
 }
 
+/// The checksum of the segment's header, as the footer at the end of a file of this length repeats it; `None` if there is no footer that is
+/// whole and may belong to a segment with this group and base.
+pub(crate) fn segment_crc(
+    file: &dyn FsFile,
+    file_len: u64,
+    header: &SegmentHeader,
+) -> io::Result<Option<u32>> {
+    let mut trailer = [0; TRAILER_LEN];
+    let Some(trailer_at) = file_len.checked_sub(TRAILER_LEN as u64) else {
+        return Ok(None);
+    };
+    file.read_exact_at(&mut trailer, trailer_at)?;
+    let whole = trailer[..8] == *MAGIC
+        && get_u32(&trailer, 12) == crate::format::crc_but(&trailer, 12)
+        && get_u64(&trailer, 32) == header.identity.group
+        && get_u64(&trailer, 40) == header.base_index;
+    Ok(whole.then(|| get_u32(&trailer, 92)))
+}
+
 #[cfg(test)]
 mod tests;

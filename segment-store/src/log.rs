@@ -100,6 +100,10 @@ pub struct Log {
     unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
     /// The preparer was told about the tail's successor.
     hinted: bool,
+    /// Entries after the end may have been promised and lost: every segment born now says so.
+    suspect: bool,
+    /// The tail ends in a write that was not finished, and there was no room yet for a fresh file to go on in.
+    torn: bool,
     state: State,
 }
 
@@ -115,10 +119,6 @@ struct Sealed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Writable,
-    /// Open for reading what comes before this index.
-    Damaged {
-        index: u64,
-    },
     Poisoned,
 }
 
@@ -131,6 +131,7 @@ impl Log {
     pub fn append(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
         self.check_writable()?;
         self.assert_next(frames);
+        self.leave_torn_tail()?;
         let fitting = self.tail.fitting(frames);
         let (here, rest) = frames.split_at(fitting);
         if !rest.is_empty() {
@@ -167,7 +168,7 @@ impl Log {
 
     /// Syncs, and leaves a durable note of it, so that the next opening can tell a damaged end from an unfinished one.
     pub fn close(mut self) -> Result<(), Fault> {
-        if self.state != State::Writable {
+        if self.state != State::Writable || self.torn {
             return Ok(());
         }
         let durable_index = self.sync()?;
@@ -175,6 +176,26 @@ impl Log {
             return Err(self.poison_tail("writing", error));
         }
         self.sync_tail()
+    }
+
+    /// Says that nothing promised is missing at the end any more, durably: the group has settled what the log holds, and the log holds it.
+    /// Until then [`Recovered::suspect_tail`](crate::Recovered) comes up at every opening.
+    pub fn trust_tail(&mut self) -> Result<(), Fault> {
+        self.sync()?;
+        if !std::mem::replace(&mut self.suspect, false) || !self.tail.header.after_loss {
+            return Ok(());
+        }
+        let written = self.tail.write_trust_mark();
+        written.map_err(|error| self.poison_tail("writing", error))?;
+        self.sync_tail()
+    }
+
+    /// Goes on in a fresh file if the tail's end is not to be written behind.
+    fn leave_torn_tail(&mut self) -> Result<(), AppendError> {
+        if self.torn {
+            self.cut_off(self.last_index())?;
+        }
+        Ok(())
     }
 
     /// A reader, which may go to any thread and outlive the log.
@@ -293,7 +314,6 @@ impl Log {
     fn check_writable(&self) -> Result<(), AppendError> {
         match self.state {
             State::Writable => Ok(()),
-            State::Damaged { index } => Err(AppendError::Damaged { index }),
             State::Poisoned => Err(self.poisoned().into()),
         }
     }
@@ -301,7 +321,7 @@ impl Log {
     fn check_not_poisoned(&self) -> Result<(), Fault> {
         match self.state {
             State::Poisoned => Err(self.poisoned()),
-            State::Writable | State::Damaged { .. } => Ok(()),
+            State::Writable => Ok(()),
         }
     }
 

@@ -2,7 +2,8 @@
 //! is missing was ever promised.
 //!
 //! On the recovery walk and in the offline tools; it only reads. Sealed segments cost their header page and footer; only the tail (and
-//! a segment whose footer is missing) is scanned. Must not know: how the log goes on afterwards. `docs/FORMAT.md` lists the cases.
+//! a segment whose footer is missing) is scanned. What is damaged is refused here and looked at closely by [`crate::survey`]. Must not
+//! know: how the log goes on afterwards. `docs/FORMAT.md` lists the cases.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use crate::index::SparseIndex;
 use crate::log::LogIdentity;
 use crate::mutation;
 use crate::scan::Scan;
-use crate::segment::{FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, segment_path};
+use crate::segment::{
+    FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, has_trust_mark, repaired_path,
+    segment_path,
+};
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub struct Recovered {
     pub memberships: Vec<u64>,
     /// How the log ended.
     pub tail: TailVerdict,
+    /// Entries after `last_index` may have been promised to others and lost here, and the log has not caught up since
+    /// ([`crate::Log::trust_tail`]).
+    pub suspect_tail: bool,
 }
 
 /// How a log ended.
@@ -53,14 +60,8 @@ pub enum TailVerdict {
         /// Bytes cut off.
         bytes: u64,
     },
-    /// Entries that had been durable are damaged or missing from `index` on. Nothing is deleted; the log is open for reading
-    /// what comes before, and refuses to append.
-    Damaged {
-        /// First damaged index.
-        index: u64,
-        /// Byte in the file that should hold it.
-        position: u64,
-    },
+    /// Before a file that is gone: nothing says how far it went. The log goes on in a fresh file.
+    Lost,
 }
 
 /// A segment file whose header page is sound.
@@ -72,6 +73,8 @@ pub(crate) struct SegmentFile {
     pub(crate) segment_crc: u32,
     /// Index in the durable mark of the header page.
     pub(crate) durable_mark: u64,
+    /// Born after a loss that has not been made good since.
+    pub(crate) suspect: bool,
 }
 
 impl SegmentFile {
@@ -102,6 +105,8 @@ pub(crate) struct Findings {
     /// Largest index known to have been synced.
     pub(crate) durable_index: u64,
     pub(crate) verdict: TailVerdict,
+    /// Entries after the end may have been promised and lost.
+    pub(crate) suspect: bool,
     /// Larger than that of any file there is.
     pub(crate) next_generation: u64,
 }
@@ -131,6 +136,7 @@ impl Findings {
             log_start: first.file.header.base_offset,
             memberships: memberships.collect(),
             tail: self.verdict,
+            suspect_tail: self.suspect,
         }
     }
 }
@@ -153,6 +159,7 @@ pub(crate) fn examine(
         unborn,
         durable_index: 0,
         verdict: TailVerdict::Clean,
+        suspect: false,
         next_generation,
     };
     let mut files = files.into_iter().peekable();
@@ -163,12 +170,13 @@ pub(crate) fn examine(
             None => examine_last(file, index_every_bytes),
         };
         let judged = judged.map_err(|error| Fault::new("reading", &path, error))?;
+        if let Some(index) = judged.damaged {
+            return Err(OpenError::Damaged { path, index });
+        }
         findings.durable_index = judged.durable_index;
         findings.verdict = judged.verdict;
+        findings.suspect = judged.suspect;
         findings.segments.push(judged.segment);
-        if matches!(findings.verdict, TailVerdict::Damaged { .. }) {
-            break;
-        }
     }
     Ok(findings)
 }
@@ -184,16 +192,18 @@ fn open_all(
         .map_err(|error| Fault::new("listing", dir, error))?;
     let mut files = Vec::new();
     let mut unborn = Vec::new();
-    for name in names {
-        match FileName::parse(&name) {
+    for name in &names {
+        match FileName::parse(name) {
             FileName::Segment(generation) => {
-                let path = segment_path(dir, generation);
-                let file = open_segment(fs, path, identity)?;
-                // A file under another's name is a mix-up by hand; its order in the log would be wrong.
-                if file.header.generation != generation {
-                    return Err(OpenError::NotASegment { path: file.path });
+                if names.contains(&format!("{name}.repaired")) {
+                    continue;
                 }
-                files.push(file);
+                let path = segment_path(dir, generation);
+                files.push(open_named(fs, path, generation, identity)?);
+            }
+            FileName::Repaired(generation) => {
+                let path = repaired_path(dir, generation);
+                files.push(open_named(fs, path, generation, identity)?);
             }
             FileName::Unborn => unborn.push(dir.join(name)),
             FileName::Other => {}
@@ -201,6 +211,20 @@ fn open_all(
     }
     files.sort_by_key(|file| file.header.generation);
     Ok((files, unborn))
+}
+
+fn open_named(
+    fs: &dyn Fs,
+    path: PathBuf,
+    generation: u64,
+    identity: Option<LogIdentity>,
+) -> Result<SegmentFile, OpenError> {
+    let file = open_segment(fs, path, identity)?;
+    // A file under another's name is a mix-up by hand; its order in the log would be wrong.
+    if file.header.generation != generation {
+        return Err(OpenError::Misnamed { path: file.path });
+    }
+    Ok(file)
 }
 
 /// Opens one file for reading and checks its header page.
@@ -219,6 +243,7 @@ pub(crate) fn open_segment(
     let (header, segment_crc) = SegmentHeader::decode(&page, &path, file.len(), identity)?;
     Ok(SegmentFile {
         durable_mark: decode_durable_mark(&page, segment_crc),
+        suspect: header.after_loss && !has_trust_mark(&page, segment_crc),
         path,
         file,
         header,
@@ -254,6 +279,9 @@ struct Judged {
     segment: Examined,
     durable_index: u64,
     verdict: TailVerdict,
+    suspect: bool,
+    /// First index that was durable and is damaged or missing.
+    damaged: Option<u64>,
 }
 
 /// A segment that `next` goes on from. It was synced before `next` got its name, so whatever is missing before `next` is damage.
@@ -277,16 +305,12 @@ fn examine_before(
             contents = contents.cut_before(next, end);
         }
     }
-    let verdict = if contents.joins(next) || mutation::is("a hole between segments is passed over")
-    {
-        TailVerdict::Clean
-    } else {
-        TailVerdict::Damaged {
-            index: contents.last_index.saturating_add(1).min(next.base_index),
-            position: contents.end_position,
-        }
-    };
+    let whole = contents.joins(next) || mutation::is("a hole between segments is passed over");
+    let first_missing = contents.last_index.saturating_add(1).min(next.base_index);
     Ok(Judged {
+        damaged: (!whole).then_some(first_missing),
+        suspect: false,
+        verdict: TailVerdict::Clean,
         durable_index: contents.last_index,
         segment: Examined {
             file,
@@ -294,7 +318,6 @@ fn examine_before(
             index,
             sealed,
         },
-        verdict,
     })
 }
 
@@ -330,10 +353,9 @@ fn examine_last(file: SegmentFile, index_every_bytes: u64) -> std::io::Result<Ju
         // A footer is only written once the file that goes on has a durable name: that file is lost.
         return Ok(Judged {
             durable_index: contents.last_index,
-            verdict: TailVerdict::Damaged {
-                index: contents.last_index.saturating_add(1),
-                position: contents.end_position,
-            },
+            verdict: TailVerdict::Lost,
+            suspect: true,
+            damaged: None,
             segment: Examined {
                 file,
                 contents,
@@ -351,18 +373,17 @@ fn examine_last(file: SegmentFile, index_every_bytes: u64) -> std::io::Result<Ju
     let end = contents.end_position;
     let rot = durable_index > contents.last_index
         && !mutation::is("rot is taken for an unfinished write");
-    let verdict = if rot {
-        TailVerdict::Damaged {
-            index: contents.last_index + 1,
-            position: end,
-        }
-    } else if beyond.ended_here && beyond.written_until.is_none() {
+    let verdict = if beyond.ended_here && beyond.written_until.is_none() {
         TailVerdict::Clean
     } else {
         let until = beyond.written_until.unwrap_or(end + 64);
         TailVerdict::Torn { bytes: until - end }
     };
+    // Behind a write that was not finished lies what nobody can tell from a promised write that rotted. Zeros were never written.
+    let torn = verdict != TailVerdict::Clean && !beyond.blank;
     Ok(Judged {
+        damaged: rot.then_some(contents.last_index + 1),
+        suspect: torn || file.suspect,
         durable_index,
         segment: Examined {
             file,

@@ -15,6 +15,8 @@ use crate::segment::{END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader};
 
 /// Bytes read at a time; frames longer than this are read whole.
 const WINDOW_BYTES: usize = 256 << 10;
+/// Different segments that the marks of one file may speak of: its own, and those of its former lives.
+const SEGMENT_CRCS_MAX: usize = 16;
 
 /// A segment file open for scanning, with a window of its bytes.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Beyond {
     pub(crate) durable_index: u64,
     /// Where the last thing ends that was written in this file's present life after the end; `None` if there is nothing.
     pub(crate) written_until: Option<u64>,
+    /// Nothing but zeros to the end of the file.
+    pub(crate) blank: bool,
 }
 
 impl Scan {
@@ -74,11 +78,15 @@ impl Scan {
 
     /// Looks at everything after the contents' end for what this segment's writer left there.
     pub(crate) fn beyond(&mut self, contents: &Contents) -> io::Result<Beyond> {
-        let mut found = Beyond::default();
+        let mut found = Beyond {
+            blank: true,
+            ..Beyond::default()
+        };
         let (identity, segment_crc) = (self.header.identity, self.segment_crc);
         let mut position = contents.end_position;
         while let Some(block) = self.bytes(position, FRAME_ALIGN)? {
             let first_byte = block[0];
+            found.blank &= block.iter().all(|&byte| byte == 0);
             let mut next = position + FRAME_ALIGN as u64;
             if let Some(mark) = EndMark::decode(block, &identity, segment_crc) {
                 if position == contents.end_position && mark.last_index == contents.last_index {
@@ -119,6 +127,67 @@ impl Scan {
         let whole =
             check_payload_crc(frame, &header).is_ok() && check_padding(frame, &header).is_ok();
         Ok(whole.then_some((header, crc)))
+    }
+
+    /// The frame header at `position`, if its own checksum is right and the file is long enough for the frame; what follows it is not
+    /// looked at.
+    pub(crate) fn header_at(&mut self, position: u64) -> io::Result<Option<(FrameHeader, u32)>> {
+        let left = self.header.file_len.saturating_sub(position);
+        let Some(block) = self.bytes(position, HEADER_LEN)? else {
+            return Ok(None);
+        };
+        let decoded = FrameHeader::decode(block).ok();
+        Ok(decoded.filter(|(header, _)| header.frame_len() as u64 <= left))
+    }
+
+    /// The bytes of the whole frame at `position`, which was found there.
+    pub(crate) fn frame_bytes(&mut self, position: u64, len: usize) -> io::Result<Option<&[u8]>> {
+        self.bytes(position, len)
+    }
+
+    /// The mark at `position`, of whichever segment of this log, with the segment's checksum.
+    pub(crate) fn any_mark_at(&mut self, position: u64) -> io::Result<Option<(EndMark, u32)>> {
+        let identity = self.header.identity;
+        let block = self.bytes(position, END_MARK_LEN)?;
+        Ok(block.and_then(|block| EndMark::decode_any(block, &identity)))
+    }
+
+    /// Every end mark of this segment from `position` on, with its place.
+    pub(crate) fn end_marks(&mut self, position: u64) -> io::Result<Vec<(u64, EndMark)>> {
+        let mut marks = Vec::new();
+        let segment_crc = self.segment_crc;
+        self.each_mark(position, |at, mark, of| {
+            if of == segment_crc {
+                marks.push((at, mark));
+            }
+        })?;
+        Ok(marks)
+    }
+
+    /// The checksums of segments that marks from `position` on speak of.
+    pub(crate) fn segment_crcs(&mut self, position: u64) -> io::Result<Vec<u32>> {
+        let mut found = Vec::new();
+        self.each_mark(position, |_, _, of| {
+            if !found.contains(&of) && found.len() < SEGMENT_CRCS_MAX {
+                found.push(of);
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn each_mark(
+        &mut self,
+        mut position: u64,
+        mut each: impl FnMut(u64, EndMark, u32),
+    ) -> io::Result<()> {
+        let identity = self.header.identity;
+        while let Some(block) = self.bytes(position, END_MARK_LEN)? {
+            if let Some((mark, of)) = EndMark::decode_any(block, &identity) {
+                each(position, mark, of);
+            }
+            position += END_MARK_LEN as u64;
+        }
+        Ok(())
     }
 
     /// `len` bytes from `position` on; `None` if the file ends before.

@@ -17,6 +17,8 @@ pub(crate) const END_MARK_LEN: usize = 64;
 pub(crate) const DURABLE_MARK_AT: u64 = 512;
 /// Length of the durable mark.
 pub(crate) const DURABLE_MARK_LEN: usize = 24;
+/// Where the trust mark lies: right behind the durable mark, and of the same layout.
+pub(crate) const TRUST_MARK_AT: u64 = DURABLE_MARK_AT + DURABLE_MARK_LEN as u64;
 
 const MAGIC: &[u8; 8] = b"PLIMSEGM";
 const VERSION: u32 = 1;
@@ -46,6 +48,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) file_len: u64,
     /// The log starts anew here: whatever files of earlier generations hold does not count.
     pub(crate) anew: bool,
+    /// What was before may have gone on further than it does: entries from `base_index` on may have been promised and lost. Holds
+    /// until a trust mark says that the log has caught up.
+    pub(crate) after_loss: bool,
 }
 
 impl SegmentHeader {
@@ -63,9 +68,15 @@ impl SegmentHeader {
         put_u32(&mut page, 72, self.prev_header_crc);
         put_u32(&mut page, 76, if self.anew { ANEW } else { 0 });
         put_u64(&mut page, 80, self.file_len);
+        put_u32(&mut page, 88, u32::from(self.after_loss));
         let crc = crc_but(&page[..HEADER_BYTES], 12);
         put_u32(&mut page, 12, crc);
         (page, crc)
+    }
+
+    /// The header's checksum alone.
+    pub(crate) fn crc(&self) -> u32 {
+        self.encode().1
     }
 
     /// Reads the header page of the file at `path`, which is `actual_len` bytes long; `identity` is whose log it should be,
@@ -76,12 +87,29 @@ impl SegmentHeader {
         actual_len: u64,
         identity: Option<LogIdentity>,
     ) -> Result<(SegmentHeader, u32), OpenError> {
+        let (header, crc) = SegmentHeader::decode_page(page, path, identity)?;
+        if actual_len != header.file_len {
+            return Err(OpenError::Truncated {
+                path: path.to_owned(),
+                expected: header.file_len,
+                actual: actual_len,
+            });
+        }
+        Ok((header, crc))
+    }
+
+    /// [`SegmentHeader::decode`], however long the file is.
+    pub(crate) fn decode_page(
+        page: &[u8],
+        path: &Path,
+        identity: Option<LogIdentity>,
+    ) -> Result<(SegmentHeader, u32), OpenError> {
         let path = path.to_owned();
         if page.len() < HEADER_PAGE as usize {
             return Err(OpenError::Truncated {
                 path,
                 expected: HEADER_PAGE,
-                actual: actual_len,
+                actual: page.len() as u64,
             });
         }
         if page[..8] != *MAGIC {
@@ -112,19 +140,13 @@ impl SegmentHeader {
             prev_header_crc: get_u32(page, 72),
             file_len: get_u64(page, 80),
             anew: get_u32(page, 76) & ANEW != 0,
+            after_loss: get_u32(page, 88) != 0,
         };
         if let Some(expected) = identity.filter(|expected| *expected != header.identity) {
             return Err(OpenError::Foreign {
                 path,
                 found: header.identity.to_string(),
                 expected: expected.to_string(),
-            });
-        }
-        if actual_len != header.file_len {
-            return Err(OpenError::Truncated {
-                path,
-                expected: header.file_len,
-                actual: actual_len,
             });
         }
         Ok((header, crc))
@@ -144,7 +166,22 @@ pub(crate) fn encode_durable_mark(durable_index: u64, segment_crc: u32) -> [u8; 
 
 /// The index in the durable mark of a header page; 0 if there is none that is whole and of this segment.
 pub(crate) fn decode_durable_mark(page: &[u8], segment_crc: u32) -> u64 {
-    let at = DURABLE_MARK_AT as usize;
+    decode_mark(page, DURABLE_MARK_AT, segment_crc)
+}
+
+/// The trust mark: what the log lacked after a loss has come from elsewhere since. `through` is the last index at that time.
+pub(crate) fn encode_trust_mark(through: u64, segment_crc: u32) -> [u8; DURABLE_MARK_LEN] {
+    // Never zero, which stands for no mark.
+    encode_durable_mark(through.max(1), segment_crc)
+}
+
+/// Whether a header page has a trust mark.
+pub(crate) fn has_trust_mark(page: &[u8], segment_crc: u32) -> bool {
+    decode_mark(page, TRUST_MARK_AT, segment_crc) != 0
+}
+
+fn decode_mark(page: &[u8], at: u64, segment_crc: u32) -> u64 {
+    let at = at as usize;
     let bytes = &page[at..at + DURABLE_MARK_LEN];
     let whole = crc_but(bytes, 12) == get_u32(bytes, 12) && get_u32(bytes, 8) == segment_crc;
     if whole { get_u64(bytes, 0) } else { 0 }
@@ -184,16 +221,25 @@ impl EndMark {
         identity: &LogIdentity,
         segment_crc: u32,
     ) -> Option<EndMark> {
+        EndMark::decode_any(block, identity)
+            .filter(|&(_, of)| of == segment_crc)
+            .map(|(mark, _)| mark)
+    }
+
+    /// The mark at the front of `block`, if it is one, whole, and of any segment of this log, which comes with it as its checksum.
+    pub(crate) fn decode_any(block: &[u8], identity: &LogIdentity) -> Option<(EndMark, u32)> {
         let bytes = block.first_chunk::<END_MARK_LEN>()?;
         let ours = bytes[..4] == *END_MAGIC
             && bytes[40..56] == identity.cluster
             && get_u64(bytes, 24) == identity.group
-            && get_u32(bytes, 36) == segment_crc
             && get_u32(bytes, 4) == crc_but(bytes, 4);
-        ours.then(|| EndMark {
-            last_index: get_u64(bytes, 8),
-            durable_index: get_u64(bytes, 16),
-            last_header_crc: get_u32(bytes, 32),
+        ours.then(|| {
+            let mark = EndMark {
+                last_index: get_u64(bytes, 8),
+                durable_index: get_u64(bytes, 16),
+                last_header_crc: get_u32(bytes, 32),
+            };
+            (mark, get_u32(bytes, 36))
         })
     }
 }
@@ -208,13 +254,25 @@ pub(crate) fn unborn_path(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("{generation:020}.segment.tmp"))
 }
 
+/// The name of a repaired segment until the damaged one is out of its way.
+pub(crate) fn repaired_path(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("{generation:020}.segment.repaired"))
+}
+
+/// Where fetched frames wait until a range is whole.
+pub(crate) fn fetched_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}.fetched"))
+}
+
 /// What a file name in a log's directory means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
     /// A segment, by its generation.
     Segment(u64),
-    /// A segment whose creation was not finished: holds nothing.
+    /// A segment whose creation was not finished, or frames fetched for a repair that was not: holds nothing that counts.
     Unborn,
+    /// A segment that was repaired and takes the place of the one of the same generation.
+    Repaired(u64),
     /// Not a file of the log.
     Other,
 }
@@ -224,7 +282,9 @@ impl FileName {
         let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
         if let Some(digits) = name.strip_suffix(".segment") {
             number(digits).map_or(FileName::Other, FileName::Segment)
-        } else if name.ends_with(".segment.tmp") {
+        } else if let Some(digits) = name.strip_suffix(".segment.repaired") {
+            number(digits).map_or(FileName::Other, FileName::Repaired)
+        } else if name.ends_with(".segment.tmp") || name.ends_with(".fetched") {
             FileName::Unborn
         } else {
             FileName::Other

@@ -13,7 +13,8 @@ use crate::format::kind;
 use crate::frame::Frame;
 use crate::fs::FsFile;
 use crate::segment::{
-    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, encode_durable_mark,
+    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT,
+    encode_durable_mark, encode_trust_mark,
 };
 use crate::view::SegmentView;
 
@@ -104,6 +105,12 @@ impl Tail {
         self.file.write_all_at(&mark, DURABLE_MARK_AT)?;
         self.marked_position = self.contents.end_position;
         Ok(())
+    }
+
+    /// Writes the trust mark in the header page. The caller syncs.
+    pub(crate) fn write_trust_mark(&self) -> io::Result<()> {
+        let mark = encode_trust_mark(self.contents.last_index, self.segment_crc);
+        self.file.write_all_at(&mark, TRUST_MARK_AT)
     }
 
     /// Writes the footer, behind all frames. The caller syncs the file, sooner or later.

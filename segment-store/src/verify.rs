@@ -12,7 +12,8 @@ use crate::fs::Fs;
 use crate::log::LogIdentity;
 use crate::recover::{Examined, Recovered, TailVerdict, examine};
 use crate::scan::Scan;
-use crate::segment::HEADER_PAGE;
+use crate::segment::{FileName, HEADER_PAGE, SegmentHeader};
+use crate::survey::{End, Piece, Sheet, survey};
 
 /// What there is to say of a log's files.
 #[derive(Clone, Debug)]
@@ -72,7 +73,10 @@ impl Report {
 /// # Errors
 /// Files that no log can be read from: foreign, of a newer version, cut short, with a damaged header page; and failing reads.
 pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Report, OpenError> {
-    let findings = look_at(fs, dir)?;
+    let findings = match look_at(fs, dir) {
+        Err(error) if error.is_damage() => return report_damage(fs, dir, error),
+        findings => findings?,
+    };
     let mut report = Report {
         identity: findings.segments.first().map(|s| s.file.header.identity),
         found: (!findings.segments.is_empty()).then(|| findings.recovered()),
@@ -80,7 +84,6 @@ pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Report, OpenError> {
         problems: Vec::new(),
         leftovers: findings.cut.into_iter().chain(findings.unborn).collect(),
     };
-    let last = findings.segments.last().map(|last| last.file.path.clone());
     for segment in &findings.segments {
         let problem = check_frames(segment);
         let problem = problem.map_err(|error| Fault::new("reading", &segment.file.path, error))?;
@@ -95,15 +98,104 @@ pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Report, OpenError> {
             sealed: segment.sealed,
         });
     }
-    if let (TailVerdict::Damaged { index, position }, Some(path)) = (findings.verdict, last) {
+    if let (TailVerdict::Lost, Some(last)) = (findings.verdict, findings.segments.last()) {
         report.problems.push(Problem {
-            path,
-            index,
-            position,
-            what: "entries from here on were durable and are damaged or missing".to_owned(),
+            path: last.file.path.clone(),
+            index: last.contents.last_index.saturating_add(1),
+            position: last.contents.end_position,
+            what: "the file in which the log went on from here is missing".to_owned(),
         });
     }
     Ok(report)
+}
+
+/// What is left of a log that does not open, and what is missing.
+fn report_damage(fs: &dyn Fs, dir: &Path, error: OpenError) -> Result<Report, OpenError> {
+    let Some(identity) = identity_of(fs, dir)? else {
+        return Err(error);
+    };
+    // Where the log may begin is not known here.
+    let survey = survey(fs, dir, identity, None)?;
+    let mut report = Report {
+        identity: Some(identity),
+        found: None,
+        segments: Vec::with_capacity(survey.sheets.len()),
+        problems: Vec::new(),
+        leftovers: survey.unborn,
+    };
+    for sheet in &survey.sheets {
+        report.problems.extend(problems_of(sheet));
+        let held = sheet.pieces.iter().filter_map(|piece| match piece {
+            Piece::Held(run) => Some(run.end - run.position),
+            Piece::Lost(_) => None,
+        });
+        report.segments.push(SegmentReport {
+            path: sheet.path.clone(),
+            base_index: sheet.header.base_index,
+            last_index: sheet.last_index(),
+            frame_bytes: held.sum(),
+            file_bytes: sheet.file.real_len(),
+            sealed: sheet.end == End::Joined,
+        });
+    }
+    let unknown = survey.unknown.into_iter().map(|(_, path)| Problem {
+        path,
+        index: 0,
+        position: 0,
+        what: "the header page is damaged, and nothing else tells which segment this is".to_owned(),
+    });
+    report.problems.extend(unknown);
+    Ok(report)
+}
+
+fn problems_of(sheet: &Sheet) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let problem = |index, position, what: String| Problem {
+        path: sheet.path.clone(),
+        index,
+        position,
+        what,
+    };
+    let mut position = HEADER_PAGE;
+    for piece in &sheet.pieces {
+        match piece {
+            Piece::Held(run) => position = run.end,
+            Piece::Lost(hole) => problems.push(problem(
+                hole.first,
+                position,
+                format!("damaged or missing up to index {}", hole.last),
+            )),
+        }
+    }
+    if problems.is_empty() && !sheet.sound {
+        let what = "the header page, the length or the end of the file is not what was written";
+        problems.push(problem(sheet.header.base_index, 0, what.to_owned()));
+    }
+    problems
+}
+
+/// Whose log it is, as the first file says that still can.
+fn identity_of(fs: &dyn Fs, dir: &Path) -> Result<Option<LogIdentity>, OpenError> {
+    let names = fs
+        .list(dir)
+        .map_err(|error| Fault::new("listing", dir, error))?;
+    for name in names {
+        if let FileName::Segment(_) = FileName::parse(&name)
+            && let Ok(file) = open_segment_of_any_length(fs, &dir.join(name))
+        {
+            return Ok(Some(file.identity));
+        }
+    }
+    Ok(None)
+}
+
+fn open_segment_of_any_length(fs: &dyn Fs, path: &Path) -> Result<SegmentHeader, OpenError> {
+    let mut page = vec![0; HEADER_PAGE as usize];
+    let read = fs
+        .open_read(path)
+        .and_then(|file| file.read_exact_at(&mut page, 0));
+    read.map_err(|error| Fault::new("reading", path, error))?;
+    Ok(SegmentHeader::decode_page(&page, path, None)?.0)
 }
 
 /// Walks the frames that the log's index or chain leads to, and checks that they are what the segment claims.

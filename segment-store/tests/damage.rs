@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use segment_store::fs::{Fs, SimFs, ensure_dir};
 use segment_store::{
-    AppendError, Frame, Log, LogIdentity, LogReader, OpenError, ReadError, TailVerdict, verify,
+    Frame, Log, LogBase, LogIdentity, LogReader, OpenError, ReadError, Repair, TailVerdict, verify,
 };
 use support::{Chain, PAYLOAD_MAX, bytes_of, identity, open, read_all, small};
 
@@ -123,32 +123,28 @@ fn check_flip(files: &Files, file: usize, position: usize, mask: u8) {
         Ok(opened) => opened,
         Err(error) => {
             assert!(error.to_string().contains(".segment"), "{context}: {error}");
+            if error.is_damage() {
+                let report = verify(&sim, Path::new(DIR)).unwrap();
+                assert!(!report.is_sound(), "{context}");
+            }
+            assert_eq!(
+                read_files(&sim),
+                before,
+                "{context}: nothing may be written"
+            );
             return;
         }
     };
     let (found, refused) = read_until_refused(&log.reader());
     assert_eq!(found, files.frames[..found.len()], "{context}");
-    if let TailVerdict::Damaged { index, .. } = recovered.tail {
-        assert_eq!(recovered.last_index + 1, index, "{context}");
-        assert_eq!(
-            read_files(&sim),
-            before,
-            "{context}: nothing may be written"
-        );
-        assert!(
-            !verify(&sim, Path::new(DIR)).unwrap().is_sound(),
-            "{context}"
-        );
-    } else {
-        let last = recovered.last_index as usize;
-        assert!(
-            last >= files.acked,
-            "{context}: silently ends at {last}: {recovered:?}"
-        );
-        assert!(refused || found.len() == last, "{context}");
-        let sound = verify(&sim, Path::new(DIR)).unwrap().is_sound();
-        assert_eq!(sound, !refused, "{context}: verify and reading disagree");
-    }
+    let last = recovered.last_index as usize;
+    assert!(
+        last >= files.acked,
+        "{context}: silently ends at {last}: {recovered:?}"
+    );
+    assert!(refused || found.len() == last, "{context}");
+    let sound = verify(&sim, Path::new(DIR)).unwrap().is_sound();
+    assert_eq!(sound, !refused, "{context}: verify and reading disagree");
 }
 
 #[test]
@@ -173,26 +169,23 @@ fn a_flip_of_any_byte_of_a_killed_logs_tail_is_noticed_or_harmless() {
 }
 
 #[test]
-fn damage_in_the_middle_leaves_the_log_readable_up_to_there_and_closed_to_writing() {
+fn a_log_damaged_in_the_middle_is_refused_and_left_as_it_is() {
     let files = Files::make(0, false);
     let (sim, fs) = files.planted();
     let tail = &files.files[1].0;
     sim.flip_bit(tail, 4096 + 70, 0);
-    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    let TailVerdict::Damaged { index, position } = recovered.tail else {
-        panic!("{recovered:?}");
+    let before = read_files(&sim);
+    let refused = open(&fs, Path::new(DIR)).unwrap_err();
+    let OpenError::Damaged { path, index } = &refused else {
+        panic!("{refused:?}");
     };
-    assert_eq!(position, 4096);
-    assert_eq!(recovered.last_index, index - 1);
-    let intact = &files.frames[..index as usize - 1];
-    assert_eq!(read_all(&log.reader()).unwrap(), intact);
-    let frame = Chain::after(&log).noop();
-    let refused = log.append(&[frame]).unwrap_err();
-    assert!(matches!(refused, AppendError::Damaged { index: at } if at == index));
-    assert!(refused.to_string().contains("rebuild"));
-    assert!(log.truncate_after(1).is_err());
-    assert_eq!(log.trim_before(index).unwrap(), 1);
-    assert_eq!(log.sync().unwrap(), log.durable_index());
+    assert!(refused.is_damage() && refused.to_string().contains("repair"));
+    assert_eq!(path, tail);
+    let report = verify(&sim, Path::new(DIR)).unwrap();
+    assert_eq!(report.problems.len(), 1);
+    assert_eq!(report.problems[0].index, *index);
+    assert_eq!(report.problems[0].position, 4096);
+    assert_eq!(read_files(&sim), before);
 }
 
 #[test]
@@ -212,12 +205,15 @@ fn a_missing_segment_is_damage_wherever_it_is_missing() {
                 sim.plant(path, bytes.clone());
             }
         }
-        let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-        let TailVerdict::Damaged { index, .. } = recovered.tail else {
-            panic!("{missing} is missing: {recovered:?}");
-        };
-        assert_eq!(index, log.last_index() + 1);
-        assert_eq!(log.reader().segments(), missing);
+        if missing + 1 < files.len() {
+            let refused = open(&fs, Path::new(DIR)).unwrap_err();
+            assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+            continue;
+        }
+        // Nothing says how far the last one went.
+        let (_, recovered) = open(&fs, Path::new(DIR)).unwrap();
+        assert_eq!(recovered.tail, TailVerdict::Lost);
+        assert!(recovered.suspect_tail);
     }
 }
 
@@ -268,7 +264,8 @@ fn a_segment_under_another_segments_name_is_refused() {
     let strange = Path::new(DIR).join("00000000000000000077.segment");
     fs.rename(&files.files[1].0, &strange).unwrap();
     let error = open(&fs, Path::new(DIR)).unwrap_err();
-    assert!(matches!(error, OpenError::NotASegment { .. }), "{error}");
+    assert!(matches!(error, OpenError::Misnamed { .. }), "{error}");
+    assert!(!error.is_damage());
 }
 
 #[test]
@@ -372,6 +369,12 @@ proptest! {
         }
         sim.plant(path, bytes);
         let _ = verify(&sim, Path::new(DIR));
+        if let Ok(repair) = Repair::examine(Arc::clone(&fs), Path::new(DIR), identity(), small(), &LogBase::default()) {
+            for index in 1..=files.frames.len() as u64 {
+                let frame = repair.read_before(index, index, 1).unwrap();
+                prop_assert!(frame.is_empty() || frame == files.frames[index as usize - 1]);
+            }
+        }
         if let Ok((log, _)) = open(&fs, Path::new(DIR)) {
             let (found, _) = read_until_refused(&log.reader());
             prop_assert_eq!(&found[..], &files.frames[..found.len()]);

@@ -283,7 +283,7 @@ fn verdict_as_json(group: &Path, report: &Result<Report, String>) -> Value {
 fn verdict(report: &Report) -> &'static str {
     let tail = report.found.as_ref().map(|found| found.tail);
     match (report.is_sound(), tail) {
-        (false, _) | (_, Some(TailVerdict::Damaged { .. })) => "damaged",
+        (false, _) => "damaged",
         (true, Some(TailVerdict::Torn { .. })) => "sound, torn tail",
         (true, _) => "sound",
     }

@@ -451,7 +451,7 @@ impl From<AppendError> for Stop {
         match error {
             AppendError::NoSpace => Stop::NoSpace,
             // A damaged log is never opened for writing, see `open`; so this is a promise broken since.
-            AppendError::Damaged { .. } | AppendError::Fault(_) => Stop::Fault(error.to_string()),
+            AppendError::Fault(_) => Stop::Fault(error.to_string()),
         }
     }
 }

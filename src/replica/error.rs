@@ -21,16 +21,13 @@ pub enum OpenError {
         /// What is wrong.
         source: segment_store::OpenError,
     },
-    /// The log is damaged in the middle: the replica must neither vote nor lead.
-    #[error(
-        "group {group}: the log is damaged at index {index}, and good frames follow; nothing was changed: \
-         keep this replica stopped, the others go on without it; neither an old copy nor an empty folder is safe under the same node id"
-    )]
+    /// The log is damaged: the replica must neither vote nor lead until it is repaired from others. Nothing was changed.
+    #[error("group {group}: {what}; it is to be repaired from other replicas")]
     Damaged {
         /// The group.
         group: u64,
-        /// First index that is damaged.
-        index: u64,
+        /// What is wrong.
+        what: String,
     },
     /// The ballot file.
     #[error("group {group}: {source}")]

@@ -136,7 +136,13 @@ pub fn open_files(
     let (ballot_file, (term, vote)) =
         ballot.map_err(|source| OpenError::Ballot { group, source })?;
     let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
-    let (log, recovered) = log.map_err(|source| OpenError::Log { group, source })?;
+    let (log, recovered) = log.map_err(|source| match source.is_damage() {
+        true => OpenError::Damaged {
+            group,
+            what: source.to_string(),
+        },
+        false => OpenError::Log { group, source },
+    })?;
     let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
     let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
     let found = Found {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use segment_store::{Frame, LogReader, Recovered, TailVerdict, kind};
+use segment_store::{Frame, LogReader, ReadError, Recovered, kind};
 
 use super::error::OpenError;
 use super::producers::{Producers, Stamp};
@@ -70,25 +70,19 @@ impl Found<'_> {
     /// [`OpenError`] if the parts do not fit together, or the log is damaged.
     pub fn restart(&self, reader: &LogReader) -> Result<Restart, OpenError> {
         let recovered = self.recovered;
-        if let TailVerdict::Damaged { index, .. } = recovered.tail {
-            return Err(OpenError::Damaged {
-                group: self.group,
-                index,
-            });
-        }
         let snapshot = self.snapshot()?;
         let prev = LogId {
             term: recovered.prev_term,
             index: recovered.first_index - 1,
         };
         if snapshot.index < prev.index {
-            return Err(self.inconsistent(format!(
+            return Err(self.damaged(format!(
                 "the log starts at index {}, and no snapshot reaches that far (the newest ends at {})",
                 recovered.first_index, snapshot.index
             )));
         }
         if snapshot.index > recovered.last_index {
-            return Err(self.inconsistent(format!(
+            return Err(self.damaged(format!(
                 "the snapshot contains index {}, and the log ends at {}: committed entries are missing",
                 snapshot.index, recovered.last_index
             )));
@@ -161,19 +155,22 @@ impl Found<'_> {
         let last = self.recovered.last_index;
         let mut next = restart.base.id.index + 1;
         while next <= last {
-            let read_error = |source| OpenError::Read { group, source };
+            let read_error = |source: ReadError| match source.is_damage() {
+                true => self.damaged(source.to_string()),
+                false => OpenError::Read { group, source },
+            };
             if reader.is_cold(next, READ_BYTES) {
                 reader.populate(next, READ_BYTES).map_err(read_error)?;
             }
             let run = reader.read(next, last, READ_BYTES).map_err(read_error)?;
             let mut bytes = run.bytes;
             if bytes.is_empty() {
-                return Err(self.inconsistent(format!("index {next} cannot be read")));
+                return Err(self.damaged(format!("index {next} cannot be read")));
             }
             while !bytes.is_empty() {
-                // The payload was checked when the log was opened, or will be by whoever reads it.
-                let frame = Frame::split_from(&mut bytes, self.payload_bytes_max, false)
-                    .map_err(|error| self.inconsistent(format!("index {next}: {error}")))?;
+                // That of the tail was checked when the log was opened, that of a sealed segment was not.
+                let frame = Frame::split_from(&mut bytes, self.payload_bytes_max, true)
+                    .map_err(|error| self.damaged(format!("index {next}: {error}")))?;
                 self.replay_frame(&frame, restart)?;
                 next = frame.header().index + 1;
             }
@@ -220,6 +217,13 @@ impl Found<'_> {
         }
         restart.entries.push_back(EntryMeta::of(frame));
         Ok(())
+    }
+
+    fn damaged(&self, what: String) -> OpenError {
+        OpenError::Damaged {
+            group: self.group,
+            what,
+        }
     }
 
     fn inconsistent(&self, what: String) -> OpenError {

@@ -22,6 +22,7 @@ fn header() -> SegmentHeader {
         prev_header_crc: 2,
         file_len: FILE_LEN,
         anew: false,
+        after_loss: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening a log. Owns what is done about what [`crate::recover`] found: clear away, seal, make durable, go on.
 //!
-//! On the recovery walk. Nothing is written before everything has been judged, and a damaged log is not written at all. Must not know: how the
-//! judgement was reached.
+//! On the recovery walk. Nothing is written before everything has been judged, and a damaged log is not written at all: it is left to
+//! [`crate::repair`]. Must not know: how the judgement was reached.
 
 use std::io;
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::fs::Fs;
 use crate::mutation;
 use crate::prepare::Preparer;
 use crate::recover::{Examined, Findings, Recovered, TailVerdict, examine};
+use crate::repair::finish_repairs;
 use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader};
 use crate::tail::{Tail, write_footer};
 use crate::view::{SegmentView, Shared};
@@ -34,14 +35,9 @@ impl Log {
         options: LogOptions,
         preparer: Option<Preparer>,
     ) -> Result<(Log, Recovered), OpenError> {
+        finish_repairs(fs.as_ref(), dir)?;
         let findings = examine(fs.as_ref(), dir, Some(identity), options.index_every_bytes)?;
-        let damaged = match findings.verdict {
-            TailVerdict::Damaged { index, .. } => Some(index),
-            TailVerdict::Clean | TailVerdict::Torn { .. } => None,
-        };
-        if damaged.is_none() {
-            clear_away(fs.as_ref(), dir, &findings)?;
-        }
+        clear_away(fs.as_ref(), dir, &findings)?;
         if findings.segments.is_empty() {
             return Log::create(
                 fs,
@@ -54,13 +50,7 @@ impl Log {
         }
         let recovered = findings.recovered();
         let mut log = Log::assemble(fs, dir, identity, options, preparer, findings)?;
-        match damaged {
-            Some(index) => {
-                log.state = State::Damaged { index };
-                tracing::error!(dir = %dir.display(), index, "the log is damaged; open for reading what comes before");
-            }
-            None => log.settle(recovered.tail)?,
-        }
+        log.settle(recovered.tail)?;
         Ok((log, recovered))
     }
 
@@ -82,6 +72,7 @@ impl Log {
             prev_header_crc: 0,
             file_len: 0,
             anew: false,
+            after_loss: false,
         };
         let len = segment_len(options.segment_bytes_first.min(options.segment_bytes_max));
         let tail = Unborn::take(fs.as_ref(), dir, preparer.as_ref(), generation, len)
@@ -98,6 +89,7 @@ impl Log {
             log_start: 0,
             memberships: Vec::new(),
             tail: TailVerdict::Clean,
+            suspect_tail: false,
         };
         let log = Log::of(
             fs,
@@ -122,21 +114,22 @@ impl Log {
         preparer: Option<Preparer>,
         mut findings: Findings,
     ) -> Result<Log, OpenError> {
-        let writable = !matches!(findings.verdict, TailVerdict::Damaged { .. });
         let last = findings
             .segments
             .pop()
             .expect("a log without segments is created, not assembled");
         let mut sealed = Vec::with_capacity(findings.segments.len());
         for segment in findings.segments {
-            sealed.push(seal(fs.as_ref(), segment, writable)?);
+            sealed.push(seal(fs.as_ref(), segment)?);
         }
-        let tail = open_tail(fs.as_ref(), last, &options, writable)?;
+        let tail = open_tail(fs.as_ref(), last, &options)?;
         let durable = findings.durable_index.min(tail.contents.last_index);
         let next = findings.next_generation;
-        Ok(Log::of(
+        let mut log = Log::of(
             fs, dir, identity, options, preparer, sealed, tail, durable, next,
-        ))
+        );
+        log.suspect = findings.suspect;
+        Ok(log)
     }
 
     #[expect(
@@ -172,6 +165,8 @@ impl Log {
             next_generation,
             unsynced_footers: Vec::new(),
             hinted: false,
+            suspect: false,
+            torn: false,
             state: State::Writable,
         }
     }
@@ -183,26 +178,25 @@ impl Log {
             self.durable_index = self.tail.contents.last_index;
         }
         if self.durable_index < self.tail.contents.last_index {
-            let rewritten = self.rewrite_after_durable();
+            // Only a clean end gets its mark: another one has to be found for what it is until the log has left it.
+            let rewritten = self.rewrite_after_durable(verdict == TailVerdict::Clean);
             rewritten.map_err(|error| self.poison_tail("writing", error))?;
             self.sync_tail()?;
             self.durable_index = self.tail.contents.last_index;
         }
         match verdict {
-            TailVerdict::Torn { bytes }
+            TailVerdict::Torn { .. } | TailVerdict::Lost
                 if !mutation::is("what lies behind a torn end stays there") =>
             {
-                tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), bytes, "cut off a write that was not finished");
-                let dir = self.dir.clone();
-                self.cut_off(self.last_index())
-                    .map_err(|error| match error {
-                        AppendError::Fault(fault) => fault.into(),
-                        AppendError::NoSpace | AppendError::Damaged { .. } => {
-                            OpenError::NoSpace { path: dir }
-                        }
-                    })
+                tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), ?verdict, suspect = self.suspect, "the log ends in a write that was not finished, or before a file that is lost; it goes on in a fresh file");
+                self.torn = true;
+                match self.leave_torn_tail() {
+                    // What is there can be read all the same; the first append that finds room leaves this tail.
+                    Ok(()) | Err(AppendError::NoSpace) => Ok(()),
+                    Err(AppendError::Fault(fault)) => Err(fault.into()),
+                }
             }
-            TailVerdict::Clean | TailVerdict::Torn { .. } | TailVerdict::Damaged { .. } => {
+            TailVerdict::Clean | TailVerdict::Torn { .. } | TailVerdict::Lost => {
                 let marked = self.tail.mark_durable(self.durable_index);
                 Ok(marked.map_err(|error| self.poison_tail("writing", error))?)
             }
@@ -211,7 +205,7 @@ impl Log {
 
     /// Writes the frames again that may never have reached the disk. Reading them proves nothing: after a failed sync the kernel keeps
     /// the pages, marked clean, and a sync that follows succeeds without writing them.
-    fn rewrite_after_durable(&self) -> io::Result<()> {
+    fn rewrite_after_durable(&self, mark: bool) -> io::Result<()> {
         let (contents, file) = (&self.tail.contents, self.tail.file.as_ref());
         let first = self.durable_index + 1;
         let entry = self.tail.view.index.floor(|entry| entry.index <= first);
@@ -223,6 +217,9 @@ impl Log {
             file.read_exact_at(&mut buffer[..len], position)?;
             file.write_all_at(&buffer[..len], position)?;
             position += len as u64;
+        }
+        if !mark {
+            return Ok(());
         }
         let mark = EndMark {
             last_index: contents.last_index,
@@ -246,7 +243,7 @@ fn clear_away(fs: &dyn Fs, dir: &Path, findings: &Findings) -> Result<(), Fault>
 }
 
 /// A segment before the tail, given the footer it lacks.
-fn seal(fs: &dyn Fs, segment: Examined, writable: bool) -> Result<Sealed, OpenError> {
+fn seal(fs: &dyn Fs, segment: Examined) -> Result<Sealed, OpenError> {
     let Examined {
         file,
         contents,
@@ -263,7 +260,7 @@ fn seal(fs: &dyn Fs, segment: Examined, writable: bool) -> Result<Sealed, OpenEr
         map,
         None,
     );
-    if !sealed && writable {
+    if !sealed {
         let written = fs.open(&file.path).and_then(|writer| {
             write_footer(
                 writer.as_ref(),
@@ -284,23 +281,14 @@ fn seal(fs: &dyn Fs, segment: Examined, writable: bool) -> Result<Sealed, OpenEr
     })
 }
 
-fn open_tail(
-    fs: &dyn Fs,
-    segment: Examined,
-    options: &LogOptions,
-    writable: bool,
-) -> Result<Tail, OpenError> {
+fn open_tail(fs: &dyn Fs, segment: Examined, options: &LogOptions) -> Result<Tail, OpenError> {
     let Examined {
         file,
         contents,
         index,
         ..
     } = segment;
-    let opened = if writable {
-        fs.open(&file.path)
-    } else {
-        Ok(Arc::clone(&file.file))
-    };
+    let opened = fs.open(&file.path);
     let opened = opened.and_then(|writer| Ok((writer.map()?, writer)));
     let (map, writer) = opened.map_err(|error| Fault::new("opening", &file.path, error))?;
     let view = SegmentView::new(

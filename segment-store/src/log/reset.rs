@@ -40,6 +40,7 @@ impl Log {
             prev_header_crc: base.header_crc,
             file_len: 0,
             anew: true,
+            after_loss: false,
         };
         if self.is_empty_after(&header) {
             return Ok(());

@@ -218,6 +218,7 @@ impl Log {
             prev_header_crc: contents.last_header_crc,
             file_len: 0,
             anew: false,
+            after_loss: false,
         };
         if let Some(last) = here.last() {
             header.base_index = last.header().index + 1;
@@ -255,11 +256,14 @@ impl Log {
     pub(super) fn bear(
         &mut self,
         file: Unborn,
-        header: SegmentHeader,
+        mut header: SegmentHeader,
     ) -> Result<Tail, AppendError> {
+        header.after_loss = self.suspect;
         let written = self.shared.written_bytes();
         let born = file.bear(self.fs.as_ref(), &self.dir, header, &self.options, written);
-        born.map_err(|error| self.no_space_or_fault("creating a segment in", error))
+        let tail = born.map_err(|error| self.no_space_or_fault("creating a segment in", error))?;
+        self.torn = false;
+        Ok(tail)
     }
 
     /// Shows readers the present list of segments.

@@ -19,6 +19,7 @@ fn sample() -> SegmentHeader {
         prev_header_crc: 0x5152_5354,
         file_len: 0x10_0000,
         anew: false,
+        after_loss: false,
     }
 }
 

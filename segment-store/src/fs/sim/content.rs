@@ -58,9 +58,7 @@ impl Content {
     /// An error if any sector of `range` is unreadable.
     pub(super) fn check_readable(&self, range: Range<usize>) -> io::Result<()> {
         match self.unreadable.range(sectors_of(range)).next() {
-            Some(sector) => Err(io::Error::other(format!(
-                "simulated disk: sector {sector} is unreadable"
-            ))),
+            Some(_) => Err(rustix::io::Errno::IO.into()),
             None => Ok(()),
         }
     }

@@ -1,0 +1,510 @@
+//! Damaged logs made whole from another copy: whatever byte flips, whatever is cut off or gone, and whenever the power goes meanwhile.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use segment_store::fs::{Fs, SimFs, ensure_dir};
+use segment_store::{
+    Frame, Log, LogBase, LogReader, OpenError, Recovered, Repair, RepairError, Scrub, TailVerdict,
+    verify,
+};
+use support::{Chain, bytes_of, identity, open, read_all, small};
+
+const DIR: &str = "/log";
+
+/// A log as it was written: its files, and its frames.
+struct Original {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    frames: Vec<Bytes>,
+    reader: LogReader,
+}
+
+fn disk(seed: u64) -> (SimFs, Arc<dyn Fs>) {
+    let sim = SimFs::new(seed);
+    ensure_dir(&sim, Path::new(DIR)).unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(sim.clone());
+    (sim, fs)
+}
+
+impl Original {
+    /// Three segments of synced frames in several terms, closed in good order.
+    fn make() -> Original {
+        let (sim, fs) = disk(1);
+        let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
+        let mut chain = Chain::start();
+        let mut frames: Vec<Frame> = Vec::new();
+        for n in 0..30_u64 {
+            chain.term = 1 + n / 7;
+            frames.push(match n % 6 {
+                2 => chain.noop(),
+                4 => chain.membership(),
+                _ => chain.batch(700 + n as usize * 40, n as u8),
+            });
+        }
+        for group in frames.chunks(5) {
+            log.append(group).unwrap();
+            log.sync().unwrap();
+        }
+        assert_eq!(log.reader().segments(), 3);
+        let reader = log.reader();
+        log.close().unwrap();
+        Original {
+            files: read_files(&sim),
+            frames: bytes_of(&frames),
+            reader,
+        }
+    }
+
+    fn planted(&self, seed: u64) -> (SimFs, Arc<dyn Fs>) {
+        let (sim, fs) = disk(seed);
+        for (path, bytes) in &self.files {
+            sim.plant(path, bytes.clone());
+        }
+        (sim, fs)
+    }
+
+    fn spoilt(&self, file: usize, spoil: impl FnOnce(&mut Vec<u8>)) -> (SimFs, Arc<dyn Fs>) {
+        let (sim, fs) = self.planted(1);
+        let (path, bytes) = &self.files[file];
+        let mut bytes = bytes.clone();
+        spoil(&mut bytes);
+        sim.plant(path, bytes);
+        (sim, fs)
+    }
+}
+
+fn read_files(sim: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
+    let names = sim.list(Path::new(DIR)).unwrap();
+    let names = names.into_iter().filter(|name| name.ends_with(".segment"));
+    let read = |name: String| {
+        let path = Path::new(DIR).join(name);
+        let file = sim.open_read(&path).unwrap();
+        let mut bytes = vec![0; file.len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        (path, bytes)
+    };
+    names.map(read).collect()
+}
+
+fn examine(fs: &Arc<dyn Fs>) -> Result<Repair, OpenError> {
+    let base = LogBase::default();
+    Repair::examine(Arc::clone(fs), Path::new(DIR), identity(), small(), &base)
+}
+
+/// Takes all that is missing from `from`, in small pieces.
+fn fill(repair: &mut Repair, from: &LogReader) -> Result<(), RepairError> {
+    while let Some(missing) = { repair.missing().last() } {
+        let frames = from
+            .read_before(missing.first, missing.last, 2_000)
+            .unwrap();
+        assert!(!frames.is_empty(), "the other copy has {missing:?}");
+        repair.accept(frames)?;
+    }
+    Ok(())
+}
+
+/// Opens the log, repaired if it has to be; what `thorough` says is damaged although it opens is found, too.
+fn mend(fs: &Arc<dyn Fs>, from: &LogReader, context: &str) -> (Log, Recovered, bool) {
+    let mut repair = examine(fs).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let sound = repair.is_sound();
+    if !sound {
+        fill(&mut repair, from).unwrap_or_else(|error| panic!("{context}: {error}"));
+        repair
+            .finish()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+    drop(repair);
+    let (log, recovered) =
+        open(fs, Path::new(DIR)).unwrap_or_else(|error| panic!("{context}: {error}"));
+    (log, recovered, sound)
+}
+
+#[test]
+fn a_flip_of_any_byte_is_repaired_from_a_good_copy_and_the_log_is_identical() {
+    let original = Original::make();
+    for file in 0..original.files.len() {
+        for position in 0..original.files[file].1.len() {
+            let (sim, fs) = original.spoilt(file, |bytes| bytes[position] ^= 1 << (position % 8));
+            let context = format!("file {file} byte {position}");
+            let opened = open(&fs, Path::new(DIR)).map(drop);
+            if let Err(error) = opened {
+                assert!(error.is_damage(), "{context}: {error}");
+            }
+            let (log, recovered, _) = mend(&fs, &original.reader, &context);
+            assert_eq!(
+                read_all(&log.reader()).unwrap(),
+                original.frames,
+                "{context}"
+            );
+            assert_eq!(recovered.last_index, 30, "{context}");
+            drop(log);
+            let report = verify(&sim, Path::new(DIR)).unwrap();
+            assert!(report.is_sound(), "{context}: {:?}", report.problems);
+            sim.power_cycle();
+            let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+            assert_eq!(
+                read_all(&log.reader()).unwrap(),
+                original.frames,
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_repaired_file_is_byte_for_byte_what_it_was_and_the_damaged_one_is_kept() {
+    let original = Original::make();
+    for position in [20, 4096 + 3, 4096 + 2_000] {
+        let (sim, fs) = original.spoilt(0, |bytes| bytes[position] ^= 4);
+        let (_, _, sound) = mend(&fs, &original.reader, "sealed");
+        assert!(!sound);
+        let header_page = 4096;
+        let footer = original.files[0].1.len() - 2_048;
+        let repaired = &read_files(&sim)[0].1;
+        assert_eq!(repaired[..512], original.files[0].1[..512]);
+        let last_frame = repaired[header_page..footer]
+            .iter()
+            .rposition(|&byte| byte != 0);
+        let end = header_page + last_frame.unwrap().min(9_000);
+        assert_eq!(
+            repaired[header_page..end],
+            original.files[0].1[header_page..end]
+        );
+        let aside = sim.list(&Path::new(DIR).join("damaged")).unwrap();
+        assert_eq!(aside, ["000001-00000000000000000001.segment"]);
+    }
+}
+
+#[test]
+fn unreadable_sectors_are_repaired_wherever_they_are() {
+    let original = Original::make();
+    for file in 0..original.files.len() {
+        for sector in 0..original.files[file].1.len() / 4096 {
+            let (sim, fs) = original.planted(1);
+            sim.make_unreadable(&original.files[file].0, sector as u64 * 4096);
+            let context = format!("file {file} sector {sector}");
+            let (log, recovered, _) = mend(&fs, &original.reader, &context);
+            let last = recovered.last_index as usize;
+            // Only where nothing tells how far the log went it may end early, and then it says so.
+            assert!(
+                last == 30 || recovered.suspect_tail,
+                "{context}: {recovered:?}"
+            );
+            assert_eq!(
+                read_all(&log.reader()).unwrap(),
+                original.frames[..last],
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_length_is_repaired_or_its_end_suspected() {
+    let original = Original::make();
+    for file in 0..original.files.len() {
+        let len = original.files[file].1.len();
+        for cut in (0..len).step_by(509).chain([4095, 4096, 4097, len - 1]) {
+            let (_, fs) = original.spoilt(file, |bytes| bytes.truncate(cut));
+            let context = format!("file {file} cut to {cut}");
+            let (log, recovered, sound) = mend(&fs, &original.reader, &context);
+            assert!(!sound, "{context}");
+            let last = recovered.last_index as usize;
+            assert!(
+                last == 30 || recovered.suspect_tail,
+                "{context}: {recovered:?}"
+            );
+            assert!(last == 30 || file == 2, "{context}: {recovered:?}");
+            assert_eq!(
+                read_all(&log.reader()).unwrap(),
+                original.frames[..last],
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_fetched_as_a_whole_and_the_last_one_suspected() {
+    let original = Original::make();
+    let (_, fs) = original.planted(1);
+    fs.remove(&original.files[1].0).unwrap();
+    let (log, recovered, _) = mend(&fs, &original.reader, "middle");
+    assert!(!recovered.suspect_tail);
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
+    let (_, fs) = original.planted(1);
+    fs.remove(&original.files[2].0).unwrap();
+    let (log, recovered, sound) = mend(&fs, &original.reader, "last");
+    assert!(sound && recovered.suspect_tail);
+    assert_eq!(recovered.tail, TailVerdict::Lost);
+    let last = recovered.last_index as usize;
+    assert!(last > 10);
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames[..last]);
+}
+
+#[test]
+fn a_missing_first_file_is_fetched_from_where_the_log_has_to_begin() {
+    let original = Original::make();
+    let spoil = || {
+        let (_, fs) = original.planted(1);
+        fs.remove(&original.files[0].0).unwrap();
+        fs
+    };
+    let (log, recovered, sound) = mend(&spoil(), &original.reader, "first");
+    assert!(!sound && !recovered.suspect_tail);
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
+    // With an account of the entries up to the sixth, only those after it have to be there.
+    let (header, header_crc) = segment_store::FrameHeader::decode(&original.frames[5]).unwrap();
+    let base = LogBase {
+        index: 6,
+        term: header.term,
+        header_crc,
+        next_offset: header.next_offset(),
+    };
+    let (fs, dir) = (spoil(), Path::new(DIR));
+    let mut repair = Repair::examine(Arc::clone(&fs), dir, identity(), small(), &base).unwrap();
+    fill(&mut repair, &original.reader).unwrap();
+    repair.finish().unwrap();
+    let (log, recovered) = open(&fs, dir).unwrap();
+    assert_eq!(
+        (recovered.first_index, recovered.prev_term),
+        (7, header.term)
+    );
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames[6..]);
+}
+
+#[test]
+fn a_log_of_which_nothing_is_left_begins_again_and_is_suspected() {
+    let original = Original::make();
+    for unlink in [false, true] {
+        let (sim, fs) = original.planted(1);
+        for (path, bytes) in &original.files {
+            match unlink {
+                true => fs.remove(path).unwrap(),
+                false => sim.plant(path, vec![0xee; bytes.len()]),
+            }
+        }
+        let (_, recovered, sound) = mend(&fs, &original.reader, "all");
+        assert!(!sound);
+        assert!(recovered.suspect_tail);
+        assert_eq!((recovered.first_index, recovered.last_index), (1, 0));
+    }
+}
+
+#[test]
+fn frames_of_another_history_are_not_taken() {
+    let original = Original::make();
+    let (_, fs) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);
+    let mut repair = examine(&fs).unwrap();
+    let missing: Vec<_> = repair.missing().collect();
+    assert_eq!(missing.len(), 1);
+    let true_one = original
+        .reader
+        .read_before(missing[0].first, missing[0].last, 1 << 20)
+        .unwrap();
+    let (header, _) = segment_store::FrameHeader::decode(&true_one).unwrap();
+    let liar = |change: &dyn Fn(&mut segment_store::FrameHeader)| {
+        let mut header = header;
+        change(&mut header);
+        Frame::build(header, &true_one[64..64 + header.payload_len as usize])
+            .bytes()
+            .clone()
+    };
+    for wrong in [
+        liar(&|header| header.term += 1),
+        liar(&|header| header.index += 1),
+        liar(&|header| header.group += 1),
+        liar(&|header| header.max_timestamp += 1),
+        true_one.slice(..true_one.len() - 64),
+        Bytes::from_static(&[0; 128]),
+        Bytes::new(),
+    ] {
+        assert!(matches!(
+            repair.accept(wrong),
+            Err(RepairError::Unproven(_))
+        ));
+    }
+    assert!(matches!(repair.finish(), Err(RepairError::Incomplete)));
+    assert_eq!(repair.accept(true_one).unwrap(), 1);
+    repair.finish().unwrap();
+}
+
+#[test]
+fn a_damaged_log_gives_what_it_still_has_to_others_that_are_damaged_elsewhere() {
+    let original = Original::make();
+    let (_, one) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);
+    let (_, two) = original.spoilt(1, |bytes| bytes[4096 + 1_000] ^= 1);
+    let (mut first, mut second) = (examine(&one).unwrap(), examine(&two).unwrap());
+    let hole = |repair: &Repair| {
+        let missing: Vec<_> = repair.missing().collect();
+        assert_eq!(missing.len(), 1);
+        missing[0]
+    };
+    let (in_first, in_second) = (hole(&first), hole(&second));
+    let nothing = first.read_before(in_first.first, in_first.last, 1 << 20);
+    assert!(nothing.unwrap().is_empty());
+    let for_first = second.read_before(in_first.first, in_first.last, 1 << 20);
+    first.accept(for_first.unwrap()).unwrap();
+    let for_second = first.read_before(in_second.first, in_second.last, 1 << 20);
+    second.accept(for_second.unwrap()).unwrap();
+    for (fs, mut repair) in [(one, first), (two, second)] {
+        repair.finish().unwrap();
+        let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+        assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_repair_leaves_a_log_that_can_be_repaired() {
+    let original = Original::make();
+    let spoilt = |seed: u64| {
+        let (sim, fs) = original.planted(seed);
+        sim.flip_bit(&original.files[0].0, 4096 + 1_000, 0);
+        sim.flip_bit(&original.files[1].0, 30, 0);
+        sim.flip_bit(&original.files[2].0, 4096 + 200, 0);
+        (sim, fs)
+    };
+    let (sim, fs) = spoilt(0);
+    let before = sim.operations();
+    let (_, _, sound) = mend(&fs, &original.reader, "uncut");
+    assert!(!sound);
+    let operations = sim.operations() - before;
+    for cut in 0..=operations {
+        for seed in 0..4 {
+            let (sim, fs) = spoilt(seed * 1_000 + cut);
+            sim.cut_after(sim.operations() + cut);
+            let attempt = examine(&fs).ok().and_then(|mut repair| {
+                fill(&mut repair, &original.reader).ok()?;
+                repair.finish().ok()
+            });
+            let _ = attempt.map(|()| open(&fs, Path::new(DIR)).map(drop));
+            sim.power_cycle();
+            let context = format!("cut {cut} of {operations}, seed {seed}");
+            if let Err(error) = open(&fs, Path::new(DIR)) {
+                assert!(error.is_damage(), "{context}: {error}");
+            }
+            let (log, recovered, _) = mend(&fs, &original.reader, &context);
+            assert!(!recovered.suspect_tail, "{context}: {recovered:?}");
+            assert_eq!(
+                read_all(&log.reader()).unwrap(),
+                original.frames,
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_repair_without_room_changes_nothing_and_goes_on_once_there_is_room() {
+    let original = Original::make();
+    let (sim, fs) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);
+    let files = read_files(&sim);
+    sim.set_capacity(Some(1));
+    let mut repair = examine(&fs).unwrap();
+    let full = fill(&mut repair, &original.reader);
+    assert!(matches!(full, Err(RepairError::NoSpace)));
+    let used: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    sim.set_capacity(Some(used + 3_000));
+    fill(&mut repair, &original.reader).unwrap();
+    assert!(matches!(repair.finish(), Err(RepairError::NoSpace)));
+    assert_eq!(read_files(&sim), files);
+    sim.set_capacity(None);
+    repair.finish().unwrap();
+    let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
+}
+
+#[test]
+fn a_suspected_end_stays_suspected_over_restarts_until_it_is_trusted() {
+    let original = Original::make();
+    let (sim, fs) = original.planted(1);
+    fs.remove(&original.files[2].0).unwrap();
+    let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(recovered.suspect_tail);
+    drop(log);
+    sim.power_cycle();
+    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert_eq!(recovered.tail, TailVerdict::Clean);
+    assert!(recovered.suspect_tail);
+    // Going on elsewhere says nothing of what was lost.
+    let mut chain = Chain::after(&log);
+    let frames: Vec<Frame> = (0..20).map(|n| chain.batch(3_000, n)).collect();
+    log.append(&frames).unwrap();
+    log.sync().unwrap();
+    log.truncate_after(recovered.last_index + 3).unwrap();
+    drop(log);
+    sim.power_cycle();
+    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(recovered.suspect_tail);
+    log.trust_tail().unwrap();
+    drop(log);
+    sim.power_cycle();
+    let (_, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(!recovered.suspect_tail);
+}
+
+#[test]
+fn a_torn_tail_on_a_full_disk_opens_for_reading_and_goes_on_once_there_is_room() {
+    let original = Original::make();
+    let (sim, fs) = original.planted(1);
+    // Half a write behind the end: frames without the first sector of the write.
+    let (path, bytes) = &original.files[2];
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() / 64 * 64;
+    let mut torn = bytes.clone();
+    torn[end..end + 300].fill(0xab);
+    sim.plant(path, torn);
+    sim.set_capacity(Some(1));
+    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(matches!(recovered.tail, TailVerdict::Torn { .. }));
+    assert!(recovered.suspect_tail);
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
+    let frame = Chain::after(&log).noop();
+    let full = log.append(std::slice::from_ref(&frame));
+    assert!(matches!(full, Err(segment_store::AppendError::NoSpace)));
+    log.sync().unwrap();
+    log.close().unwrap();
+    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(recovered.suspect_tail, "{recovered:?}");
+    sim.set_capacity(None);
+    log.append(std::slice::from_ref(&frame)).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    sim.power_cycle();
+    let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert_eq!(recovered.last_index, 31);
+    assert!(recovered.suspect_tail);
+    assert_eq!(log.reader().last_index(), 31);
+}
+
+#[test]
+fn a_scrub_reads_everything_and_finds_any_flip_in_a_frame_or_a_sealed_header_page() {
+    let original = Original::make();
+    let pass = |fs: &Arc<dyn Fs>| {
+        let (log, _) = open(fs, Path::new(DIR)).unwrap();
+        let mut scrub = Scrub::new(log.reader());
+        let mut total = 0;
+        loop {
+            let scrubbed = scrub.step(1_500)?;
+            total += scrubbed.bytes;
+            if scrubbed.done {
+                return Ok::<u64, segment_store::ReadError>(total);
+            }
+        }
+    };
+    let frames: usize = original.frames.iter().map(Bytes::len).sum();
+    let (_, fs) = original.planted(1);
+    assert_eq!(pass(&fs).unwrap(), frames as u64 + 2 * 4096);
+    for position in (4096..9_000).step_by(37) {
+        let (sim, fs) = original.planted(1);
+        sim.flip_bit(&original.files[0].0, position, 2);
+        assert!(pass(&fs).unwrap_err().is_damage(), "{position}");
+    }
+    let (sim, fs) = original.planted(1);
+    sim.make_unreadable(&original.files[1].0, 4096);
+    assert!(pass(&fs).unwrap_err().is_damage());
+}
