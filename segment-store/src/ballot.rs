@@ -29,6 +29,8 @@ use crate::sealed_page::{PageError, SealedPage};
 
 const MAGIC: [u8; 8] = *b"PLIMVOTE";
 const VERSION: u16 = 1;
+/// Sequence number of a ballot that was never saved into.
+const FIRST: u64 = 1;
 const FILE_BYTES: u64 = 2 * SECTOR_BYTES as u64;
 
 /// Term and vote of one replica, durable.
@@ -88,16 +90,22 @@ impl BallotFile {
             .exists(path)
             .map_err(|error| Fault::new("looking for", path, error))?;
         if !exists {
+            refuse_used_folder(fs, path)?;
             create(fs, path)?;
         }
-        let file = fs
-            .open(path)
-            .map_err(|error| Fault::new("opening", path, error))?;
-        // Whoever created it may have been killed before its name was durable; no vote may depend on such a file.
-        let dir = parent_of(path);
-        fs.sync_dir(dir)
-            .map_err(|error| Fault::new("syncing", dir, error))?;
-        let current = recover(file.as_ref(), path)?;
+        let open = || {
+            fs.open(path)
+                .map_err(|error| Fault::new("opening", path, error))
+        };
+        let mut file = open()?;
+        let mut current = recover(file.as_ref(), path)?;
+        if exists && current.sequence == FIRST && !crate::mutation::is("found names are trusted") {
+            // Whoever made it may have been killed before its name was durable, after a sync of the folder that failed:
+            // then no further sync makes it so. A file that was saved into has been through here.
+            create(fs, path)?;
+            file = open()?;
+            current = recover(file.as_ref(), path)?;
+        }
         let ballot = BallotFile {
             file,
             path: path.to_owned(),
@@ -181,20 +189,29 @@ impl Slot {
     }
 }
 
-/// Creates the file under another name first, so that it is there whole or not at all.
-fn create(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
+/// A folder without a ballot must be empty, but for a ballot that was not finished.
+fn refuse_used_folder(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
     let dir = parent_of(path);
     let temporary = path.with_extension("tmp");
     let names = fs
         .list(dir)
         .map_err(|error| Fault::new("listing", dir, error))?;
-    for name in names {
-        if dir.join(&name) != temporary {
-            return Err(BallotError::Missing(path.to_owned()));
-        }
-        fs.remove(&temporary)
-            .map_err(|error| Fault::new("removing", &temporary, error))?;
+    match names.iter().all(|name| dir.join(name) == temporary) {
+        true => Ok(()),
+        false => Err(BallotError::Missing(path.to_owned())),
     }
+}
+
+/// Creates the file under another name first, so that it is there whole or not at all; it takes the place of one that
+/// was never saved into.
+fn create(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
+    let dir = parent_of(path);
+    let temporary = path.with_extension("tmp");
+    let remove_old = || match fs.exists(&temporary)? {
+        true => fs.remove(&temporary),
+        false => Ok(()),
+    };
+    remove_old().map_err(|error| Fault::new("removing", &temporary, error))?;
     let file = match fs.create(&temporary, FILE_BYTES) {
         Err(error) if crate::fault::is_no_space(&error) => {
             return Err(BallotError::NoSpace(path.to_owned()));
@@ -202,7 +219,7 @@ fn create(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
         other => other.map_err(|error| Fault::new("creating", &temporary, error))?,
     };
     let empty = Slot {
-        sequence: 1,
+        sequence: FIRST,
         term: 0,
         vote: 0,
         birthplace: crc32fast::hash(path.as_os_str().as_encoded_bytes()).into(),

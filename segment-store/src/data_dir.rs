@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::{Fault, is_no_space};
-use crate::fs::{Fs, Lock, SECTOR_BYTES, ensure_dir, ensure_own_dir};
+use crate::fs::{Fs, Lock, SECTOR_BYTES, ensure_dir, ensure_own_dir, parent_of};
 use crate::sealed_page::{PageError, SealedPage};
 
 const MAGIC: [u8; 8] = *b"PLIMNODE";
@@ -26,6 +26,8 @@ const IDENTITY: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.tmp";
 const GROUPS: &str = "groups";
 const POOL: &str = "pool";
+/// Extension of the directory's name for the moment in which it is named again.
+const RENAMED: &str = "renamed";
 /// Mark of a group's folder that is being deleted.
 const DELETED: &str = ".deleted";
 
@@ -106,6 +108,7 @@ impl DataDir {
             true => DataDirError::NoSpace(path.to_owned()),
             false => Fault::new("creating", path, error).into(),
         };
+        finish_renaming(fs.as_ref(), path).map_err(|error| Fault::new("naming", path, error))?;
         ensure_dir(fs.as_ref(), path).map_err(no_space)?;
         refuse_foreign(fs.as_ref(), path)?;
         let lock_path = path.join(LOCK);
@@ -113,24 +116,27 @@ impl DataDir {
             std::io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
             _ => Fault::new("locking", &lock_path, error).into(),
         })?;
-        let read = read_identity(fs.as_ref(), path)?;
-        let found = read.unwrap_or_else(|| Identity {
+        let found = read_identity(fs.as_ref(), path)?;
+        let identity = found.unwrap_or_else(|| Identity {
             cluster,
             node,
             replica: fastrand::u128(..).to_le_bytes(),
         });
-        check_owner(path, &found, cluster, node)?;
-        // Until something is built on it, its name may be one whose sync failed, which no later sync makes durable.
-        let built_on = fs.exists(&path.join(GROUPS)).map_err(no_space)?;
-        if read.is_none() || !built_on {
-            write_identity(fs.as_ref(), path, &found).map_err(no_space)?;
+        check_owner(path, &identity, cluster, node)?;
+        let groups = path.join(GROUPS);
+        let in_use = fs.exists(&groups);
+        if !in_use.map_err(|error| Fault::new("looking for", &groups, error))? {
+            // Also what was found: its name may never become durable, see `ensure_own_dir`.
+            give_name_again(fs.as_ref(), path)
+                .map_err(|error| Fault::new("naming", path, error))?;
+            write_identity(fs.as_ref(), path, &identity).map_err(no_space)?;
         }
-        ensure_own_dir(fs.as_ref(), &path.join(GROUPS)).map_err(no_space)?;
+        ensure_own_dir(fs.as_ref(), &groups).map_err(no_space)?;
         ensure_own_dir(fs.as_ref(), &path.join(POOL)).map_err(no_space)?;
         let data_dir = DataDir {
             fs,
             path: path.to_owned(),
-            replica: found.replica,
+            replica: identity.replica,
             _lock: lock,
         };
         data_dir.finish_deletions()?;
@@ -174,8 +180,8 @@ impl DataDir {
     /// Makes the folder of a group, durable, if it is not there yet.
     pub fn ensure_group(&self, group: u64) -> Result<PathBuf, Fault> {
         let dir = self.group_dir(group);
-        ensure_own_dir(self.fs.as_ref(), &dir)
-            .map_err(|error| Fault::new("creating", &dir, error))?;
+        let made = ensure_own_dir(self.fs.as_ref(), &dir);
+        made.map_err(|error| Fault::new("creating", &dir, error))?;
         Ok(dir)
     }
 
@@ -252,6 +258,27 @@ impl Identity {
             replica: page.bytes_at(40),
         })
     }
+}
+
+/// A crash may have come in the middle of [`give_name_again`].
+fn finish_renaming(fs: &dyn Fs, path: &Path) -> std::io::Result<()> {
+    let aside = path.with_extension(RENAMED);
+    match !fs.exists(path)? && fs.exists(&aside)? {
+        true => fs.rename(&aside, path),
+        false => Ok(()),
+    }
+}
+
+/// Makes the name of the directory durable for certain: it may be the operator's, with an owner and a mode, so it is not
+/// made anew as those in it are.
+fn give_name_again(fs: &dyn Fs, path: &Path) -> std::io::Result<()> {
+    let aside = path.with_extension(RENAMED);
+    if crate::mutation::is("found names are trusted") || fs.rename(path, &aside).is_err() {
+        // A mount, or in a directory that is none of ours: then the name is not of our making either.
+        return Ok(());
+    }
+    fs.rename(&aside, path)?;
+    fs.sync_dir(parent_of(path))
 }
 
 /// Refuses a directory with files of somebody else's before even the lock file is put there.

@@ -181,9 +181,22 @@ fn a_fault_at_any_operation_loses_nothing_acked_and_stops_the_log() {
 
 #[test]
 fn what_the_process_after_a_fault_acks_survives_a_power_cut_too() {
+    goes_on_after_a_fault(false);
+}
+
+#[test]
+fn what_is_acked_after_a_kill_at_the_moment_of_a_fault_survives_a_power_cut_too() {
+    goes_on_after_a_fault(true);
+}
+
+/// One process meets a failed sync at each operation in turn, and may be killed there; the next one goes on.
+fn goes_on_after_a_fault(killed: bool) {
     for operation in 3.. {
         let (sim, fs) = disk();
         sim.inject(When::Operation(operation), Injection::FailedSync);
+        if killed {
+            sim.cut_after(operation);
+        }
         let mut failed = true;
         if let Ok((mut log, _)) = open(&fs, Path::new(DIR)) {
             failed = (0..6).any(|n| {

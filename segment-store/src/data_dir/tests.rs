@@ -1,6 +1,7 @@
 //! Tests of a data directory: whose it is, that it is held alone, and that no crash or flipped byte makes it another's.
 
 use super::*;
+use crate::BallotFile;
 use crate::fs::{Injection, RealFs, SimFs, When, parent_of};
 
 const CLUSTER: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
@@ -276,6 +277,39 @@ fn a_power_cut_while_a_group_is_removed_leaves_all_of_it_or_nothing() {
                     "nothing left aside"
                 );
             }
+        }
+    }
+}
+
+/// A node's first start up to its first vote, as far as the disk lets it.
+fn vote(fs: &SimFs) -> Option<()> {
+    let data_dir = open(fs).ok()?;
+    let group = data_dir.ensure_group(7).ok()?;
+    let (mut ballot, _) = BallotFile::open(fs, &group.join("ballot")).ok()?;
+    ballot.save(3, 2).ok()
+}
+
+#[test]
+fn a_vote_outlives_the_power_although_the_first_start_was_killed_at_a_sync_that_failed() {
+    let operations = {
+        let fs = SimFs::new(0);
+        vote(&fs).unwrap();
+        fs.operations()
+    };
+    for operation in 1..=operations {
+        for seed in 0..20 {
+            let fs = SimFs::new(seed);
+            fs.inject(When::Operation(operation), Injection::FailedSync);
+            fs.cut_after(operation);
+            let done = vote(&fs).is_some();
+            fs.end_process();
+            if !done {
+                vote(&fs).unwrap();
+            }
+            fs.power_cycle();
+            let group = open(&fs).unwrap().ensure_group(7).unwrap();
+            let (_, ballot) = BallotFile::open(&fs, &group.join("ballot")).unwrap();
+            assert_eq!(ballot, (3, 2), "operation {operation}, seed {seed}");
         }
     }
 }

@@ -184,22 +184,28 @@ impl Log {
             self.sync_tail()?;
             self.durable_index = self.tail.contents.last_index;
         }
-        match verdict {
-            TailVerdict::Torn { .. } | TailVerdict::Lost
-                if !mutation::is("what lies behind a torn end stays there") =>
-            {
-                tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), ?verdict, suspect = self.suspect, "the log ends in a write that was not finished, or before a file that is lost; it goes on in a fresh file");
-                self.torn = true;
-                match self.leave_torn_tail() {
-                    // What is there can be read all the same; the first append that finds room leaves this tail.
-                    Ok(()) | Err(AppendError::NoSpace) => Ok(()),
-                    Err(AppendError::Fault(fault)) => Err(fault.into()),
-                }
-            }
-            TailVerdict::Clean | TailVerdict::Torn { .. } | TailVerdict::Lost => {
-                let marked = self.tail.mark_durable(self.durable_index);
-                Ok(marked.map_err(|error| self.poison_tail("writing", error))?)
-            }
+        let unfinished = matches!(verdict, TailVerdict::Torn { .. } | TailVerdict::Lost);
+        if unfinished && !mutation::is("what lies behind a torn end stays there") {
+            tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), ?verdict, suspect = self.suspect, "the log ends in a write that was not finished, or before a file that is lost; it goes on in a fresh file");
+            return self.leave_tail();
+        }
+        // The name of a file without an entry may be one whose sync failed before its maker was killed, which no later sync makes durable.
+        // A file that holds an entry has been through here, or was named by who wrote the entry.
+        let empty = self.tail.contents.last_index < self.tail.header.base_index;
+        if empty && !mutation::is("found names are trusted") {
+            return self.leave_tail();
+        }
+        let marked = self.tail.mark_durable(self.durable_index);
+        Ok(marked.map_err(|error| self.poison_tail("writing", error))?)
+    }
+
+    /// Goes on in a fresh file.
+    fn leave_tail(&mut self) -> Result<(), OpenError> {
+        self.torn = true;
+        match self.leave_torn_tail() {
+            // What is there can be read all the same; the first append that finds room leaves this tail.
+            Ok(()) | Err(AppendError::NoSpace) => Ok(()),
+            Err(AppendError::Fault(fault)) => Err(fault.into()),
         }
     }
 
