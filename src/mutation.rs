@@ -30,3 +30,6 @@ pub(crate) fn is(bug: &str) -> bool {
 pub fn put_back(bug: &'static str) {
     PUT_BACK.set(Some(bug));
 }
+
+#[cfg(all(test, plimsoll_mutations))]
+mod tests;

@@ -5,6 +5,8 @@
 
 #[cfg(plimsoll_mutations)]
 mod hunt;
+#[cfg(all(test, plimsoll_mutations))]
+mod tests;
 
 #[cfg(plimsoll_mutations)]
 pub use hunt::{Bug, assert_each_is_caught};

@@ -261,3 +261,28 @@ fn a_killed_process_loses_nothing_it_wrote() {
     witness.acked = 5;
     check(&scene, &witness, "killed, then cut");
 }
+
+/// Bugs that other systems had, each to be caught by a test of this file.
+#[cfg(plimsoll_mutations)]
+#[test]
+fn mutations_are_caught() {
+    use segment_store::mutation::{Bug, assert_each_is_caught};
+
+    assert_each_is_caught(&[
+        Bug {
+            name: "the durable mark goes before the sync",
+            real: "60",
+            test: "a_power_cut_after_any_operation_loses_nothing_that_was_acked",
+        },
+        Bug {
+            name: "names that are not synced",
+            real: "56",
+            test: "a_power_cut_after_any_operation_loses_nothing_that_was_acked",
+        },
+        Bug {
+            name: "a log that is not synced",
+            real: "57",
+            test: "a_power_cut_after_any_operation_loses_nothing_that_was_acked",
+        },
+    ]);
+}

@@ -383,3 +383,23 @@ proptest! {
         }
     }
 }
+
+/// Bugs that other systems had, each to be caught by a test of this file.
+#[cfg(plimsoll_mutations)]
+#[test]
+fn mutations_are_caught() {
+    use segment_store::mutation::{Bug, assert_each_is_caught};
+
+    assert_each_is_caught(&[
+        Bug {
+            name: "a hole between segments is passed over",
+            real: "61",
+            test: "a_missing_segment_is_damage_wherever_it_is_missing",
+        },
+        Bug {
+            name: "rot is taken for an unfinished write",
+            real: "64",
+            test: "a_flip_of_any_byte_of_a_killed_logs_tail_is_noticed_or_harmless",
+        },
+    ]);
+}

@@ -221,3 +221,28 @@ fn goes_on_after_a_fault(killed: bool) {
         assert_eq!(found, acked, "operation {operation}");
     }
 }
+
+/// Bugs that other systems had, each to be caught by a test of this file.
+#[cfg(plimsoll_mutations)]
+#[test]
+fn mutations_are_caught() {
+    use segment_store::mutation::{Bug, assert_each_is_caught};
+
+    assert_each_is_caught(&[
+        Bug {
+            name: "success after a failed sync",
+            real: "55",
+            test: "a_failed_sync_ends_the_log_and_is_never_tried_again",
+        },
+        Bug {
+            name: "names whose sync failed stay",
+            real: "55, 56",
+            test: "what_the_process_after_a_fault_acks_survives_a_power_cut_too",
+        },
+        Bug {
+            name: "the page cache taken for the disk",
+            real: "55",
+            test: "frames_whose_sync_failed_in_a_former_life_are_written_again_before_they_are_acked",
+        },
+    ]);
+}

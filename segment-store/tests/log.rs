@@ -242,6 +242,32 @@ fn a_truncated_log_goes_on_from_the_cut_in_a_fresh_file() {
 }
 
 #[test]
+fn terms_of_entries_that_were_cut_off_are_forgotten() {
+    for (index, runs) in [
+        (4, vec![(1, 1), (4, 2), (5, 5)]),
+        (3, vec![(1, 1), (4, 5)]),
+        (2, vec![(1, 1), (3, 5)]),
+    ] {
+        let (fs, dir) = real();
+        let (mut log, _) = open(&fs, dir.path()).unwrap();
+        let mut chain = Chain::start();
+        let mut frames: Vec<Frame> = (0..3).map(|n| chain.batch(100, n)).collect();
+        chain.term = 2;
+        frames.extend((3..6).map(|n| chain.batch(100, n)));
+        log.append(&frames).unwrap();
+        log.sync().unwrap();
+        log.truncate_after(index).unwrap();
+        let mut chain = Chain::after(&log);
+        chain.term = 5;
+        log.append(&[chain.batch(100, 9)]).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        let (_, recovered) = open(&fs, dir.path()).unwrap();
+        assert_eq!(recovered.term_runs, runs, "cut after {index}");
+    }
+}
+
+#[test]
 fn trimming_removes_whole_segments_and_a_slice_outlives_them() {
     let (fs, dir) = real();
     let (mut log, _) = open(&fs, dir.path()).unwrap();
@@ -320,4 +346,29 @@ fn readers_on_other_threads_see_only_whole_frames_while_the_log_grows_and_is_tri
         }
         writer.join().unwrap();
     });
+}
+
+/// Bugs that other systems had, each to be caught by a test of this file.
+#[cfg(plimsoll_mutations)]
+#[test]
+fn mutations_are_caught() {
+    use segment_store::mutation::{Bug, assert_each_is_caught};
+
+    assert_each_is_caught(&[
+        Bug {
+            name: "what lies behind the tail is read",
+            real: "66",
+            test: "frames_come_out_as_they_went_in_across_segments_and_openings",
+        },
+        Bug {
+            name: "a new segment begins at an offset that is taken",
+            real: "59",
+            test: "frames_come_out_as_they_went_in_across_segments_and_openings",
+        },
+        Bug {
+            name: "terms of what was cut stay in the footer",
+            real: "63",
+            test: "terms_of_entries_that_were_cut_off_are_forgotten",
+        },
+    ]);
 }

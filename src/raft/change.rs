@@ -3,6 +3,8 @@
 //! Owns when a change may begin, how the leader carries it through, and what becomes of a leader that is no member any
 //! more. It must not know why members change, or who decides it. Entries of a change travel on the walk append.
 
+use std::borrow::Cow;
+
 use super::core::Raft;
 use super::leader::Leading;
 use super::membership::{ChangeError, MEMBERS_MAX, Target, VOTERS_MAX};
@@ -117,8 +119,10 @@ impl Raft {
         if self.leading().is_none() || !self.membership_is_committed() {
             return;
         }
-        let (_, membership) = self.members.current();
-        if membership.joint() {
+        let (index, membership) = self.members.current();
+        let lost = self.log.term_at(index) != Some(self.term())
+            && mutation::is("a joint membership of an earlier term is never left");
+        if membership.joint() && !lost {
             let next = Membership {
                 voters: membership.voters.clone(),
                 voters_outgoing: Vec::new(),
@@ -128,6 +132,22 @@ impl Raft {
         } else if !membership.is_voter(self.config.node) {
             self.hand_over();
         }
+    }
+
+    /// The membership by which a leader counts what is durable: the one in force.
+    pub(super) fn counted_membership(&self) -> Cow<'_, Membership> {
+        let (node, mut counted) = (self.config.node, self.members.current().1);
+        if mutation::is("a membership counts once it is committed") {
+            counted = self.members.at(self.commit_index);
+        }
+        if mutation::is("a leader outside the voters is counted") && !counted.voters.contains(&node)
+        {
+            let mut counted = counted.clone();
+            counted.voters.pop();
+            counted.voters.push(node);
+            return Cow::Owned(counted);
+        }
+        Cow::Borrowed(counted)
     }
 
     fn membership_is_committed(&self) -> bool {

@@ -161,7 +161,11 @@ impl Raft {
         let (Part::PreCandidate(votes) | Part::Candidate(votes)) = &self.part else {
             return;
         };
-        let mut tally = quorum::tally(self.members.current().1, |voter| votes.get(&voter).copied());
+        let counted = match mutation::is("a candidate counts by what is committed") {
+            true => self.members.at(self.commit_index),
+            false => self.members.current().1,
+        };
+        let mut tally = quorum::tally(counted, |voter| votes.get(&voter).copied());
         if mutation::is("votes of nodes outside count")
             && votes.values().filter(|granted| **granted).count()
                 > self.members.current().1.voters.len() / 2

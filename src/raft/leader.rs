@@ -345,7 +345,7 @@ impl Raft {
         if mutation::is("the leader counts itself before its disk") {
             durable = self.log.last_index();
         }
-        let reached = quorum::reached(self.members.current().1, |voter| {
+        let reached = quorum::reached(&self.counted_membership(), |voter| {
             if voter == node {
                 durable
             } else {

@@ -145,6 +145,12 @@ impl MembershipHistory {
         (*index, membership)
     }
 
+    /// The membership that was in force once the entry at `index` was appended, or the base.
+    pub(super) fn at(&self, index: Index) -> &Membership {
+        let past = self.entries.partition_point(|entry| entry.0 <= index);
+        &self.entries[past.saturating_sub(1)].1
+    }
+
     pub(super) fn push(&mut self, index: Index, membership: Membership) {
         assert!(
             index > self.current().0,

@@ -222,6 +222,11 @@ impl DiskWorker {
         }
     }
 
+    /// The log of `group`, for looking at.
+    pub fn log(&self, group: u64) -> Option<&Log> {
+        Some(&self.groups.get(&group)?.files.log)
+    }
+
     /// Whether operations wait for room.
     pub fn is_stalled(&self) -> bool {
         self.groups.values().any(|group| group.stalled)

@@ -14,6 +14,8 @@ mod figures;
 mod history;
 mod membership;
 mod movements;
+#[cfg(plimsoll_mutations)]
+mod mutations;
 mod pacing;
 mod prevotes;
 mod random;

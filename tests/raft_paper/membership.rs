@@ -1,6 +1,8 @@
 //! Memberships as entries of the log (section 6): when they come into force, when they cease to be, and what counts then.
 
-use plimsoll::raft::{Append, Effect, LogId, Membership, Message, Restored, Role};
+use plimsoll::raft::{
+    Append, ChangeError, Effect, LogId, Membership, Message, Restored, Role, Target,
+};
 
 use crate::cluster::Cluster;
 use crate::solo::{Solo, append, id, runs};
@@ -227,4 +229,60 @@ fn append_carries_the_memberships_among_its_entries() {
             .iter()
             .any(|effect| matches!(effect, Effect::Truncate { .. }))
     );
+}
+
+/// Whoever has appended a membership asks by it for votes, committed or not: by the one before, two leaders could be elected.
+#[test]
+fn candidate_needs_the_quorum_of_what_it_has_appended() {
+    let mut solo = Solo::new(3, &[1], 1);
+    solo.step(2, append_membership(2, id(1, 1), &joint()));
+    solo.sync();
+    solo.campaign();
+    let granted = Message::VoteReply {
+        term: 3,
+        granted: true,
+    };
+    for (voter, role) in [
+        (2, Role::Candidate),
+        (4, Role::Candidate),
+        (5, Role::Leader),
+    ] {
+        solo.step(voter, granted.clone());
+        assert_eq!(solo.core.role(), role, "after the vote of {voter}");
+    }
+}
+
+/// A leader that finds itself in a joint membership leaves it, as the one that began it would have done.
+#[test]
+fn later_leader_leaves_the_joint_membership_it_finds() {
+    let joint = Membership {
+        voters: vec![1, 2],
+        voters_outgoing: vec![1, 2, 3],
+        learners: vec![],
+    };
+    let mut restored = Restored::empty(Membership::of_voters([1, 2, 3]));
+    restored.ballot.term = 1;
+    restored.runs = runs(1, &[1, 1]);
+    restored.last_index = 2;
+    restored.memberships.push((2, joint));
+    let mut solo = Solo::restored(restored);
+    solo.lead();
+    solo.sync();
+    solo.acknowledge(2, 2);
+    solo.act(|core, now| core.sent(now, 2, 3, 10));
+    solo.acknowledge(2, 3);
+    assert_eq!(solo.core.membership(), (4, &Membership::of_voters([1, 2])));
+}
+
+/// The mistake of single-server changes (Ongaro, 2015): a new leader may not know yet that a change before its term is committed.
+#[test]
+fn new_leader_changes_nothing_before_its_term_has_a_commit() {
+    let mut solo = Solo::new(3, &[1], 1);
+    solo.lead();
+    let target = Target {
+        voters: vec![1, 2, 3],
+        learners: vec![4],
+    };
+    let refused = solo.act(|core, now| core.propose_membership(now, target.clone()));
+    assert_eq!(refused, Err(ChangeError::Unsettled));
 }

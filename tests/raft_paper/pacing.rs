@@ -118,6 +118,22 @@ fn stale_and_foreign_acks_do_not_count() {
     );
 }
 
+/// An ack of a leadership gone by is void, even if both still have the entry: a leader in between may have cut it off there. Were
+/// it believed, the refusals that tell so would look like old ones, and the peer would never get what it lacks.
+#[test]
+fn ack_of_an_earlier_leadership_is_void_although_the_entry_is_ours() {
+    let mut solo = Solo::new(3, &[1, 1, 1], 1);
+    solo.lead();
+    solo.step(2, accepted(1, id(1, 3), 0));
+    assert_eq!(solo.core.progress(2).unwrap().match_index, 0);
+    solo.step(2, rejected(2, 3, id(1, 1), 1));
+    assert_eq!(
+        solo.core.progress(2).unwrap().next_index,
+        2,
+        "it asks further back"
+    );
+}
+
 /// The window of a peer is bounded in bytes, is filled exactly, and is emptied by acknowledgements and by falling back.
 #[test]
 fn window_is_bounded_in_bytes_and_given_back() {

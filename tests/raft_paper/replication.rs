@@ -41,6 +41,8 @@ fn follower_rejects_append_that_would_leave_a_gap_or_follow_a_conflict() {
         (&[1, 1, 2], id(3, 3), rejected(3, 3, id(2, 3), 3)),
         (&[1, 1, 2, 2, 2], id(3, 4), rejected(3, 4, id(2, 3), 5)),
         (&[], id(1, 1), rejected(3, 1, LogId::ZERO, 0)),
+        // A term that is not known here is not the term 0.
+        (&[1, 1, 2], id(0, 5), rejected(3, 5, id(2, 3), 3)),
     ];
     for (ours, prev, reply) in cases {
         let mut solo = Solo::new(3, ours, 3);

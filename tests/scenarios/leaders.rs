@@ -61,6 +61,24 @@ fn batch_that_only_the_fallen_leader_had_is_cut_with_its_deduplication() {
 }
 
 #[test]
+fn room_of_proposals_that_were_lost_is_given_back() {
+    let mut cluster = Cluster::three();
+    cluster.options.replica.uncommitted_bytes_max = 1_000;
+    cluster.restart(1);
+    cluster.run_until(|cluster| cluster.leader().is_some());
+    cluster.transfer(1);
+    cluster.isolate(1);
+    for sequence in 0..20 {
+        cluster.offer(1, &batch(5, 0, sequence, 1), false);
+    }
+    next_leader(&mut cluster);
+    cluster.heal();
+    cluster.run_for(1_000);
+    cluster.transfer(1);
+    assert_eq!(cluster.acked(1, &batch(5, 0, 0, 1)).base_offset, 0);
+}
+
+#[test]
 fn isolated_leader_acks_nothing_and_steps_down() {
     let mut cluster = Cluster::three();
     cluster.isolate(1);

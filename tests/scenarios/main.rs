@@ -10,6 +10,8 @@ mod chance;
 mod disks;
 mod forwarding;
 mod leaders;
+#[cfg(plimsoll_mutations)]
+mod mutations;
 mod producing;
 mod restarts;
 mod snapshots;

@@ -247,6 +247,21 @@ fn read_index_at_the_leader_covers_every_acked_batch() {
 }
 
 #[test]
+fn read_index_at_a_leader_whose_disk_is_behind_waits_for_it() {
+    let mut cluster = Cluster::three();
+    cluster.node(1).disk_paused = true;
+    cluster.acked(1, &batch(5, 0, 0, 3));
+    let token = cluster.token();
+    cluster.input(1, Input::ReadIndex { token });
+    cluster.run_for(60);
+    assert_eq!(cluster.reply(1, token), None, "its disk lacks the batch");
+    cluster.node(1).disk_paused = false;
+    cluster.run_for(200);
+    let answer = Some(Ok(Answer::ReadAt { high_watermark: 3 }));
+    assert_eq!(cluster.reply(1, token), answer);
+}
+
+#[test]
 fn read_index_at_a_follower_waits_until_it_has_applied_as_far() {
     let mut cluster = Cluster::three();
     cluster.node(3).disk_paused = true;

@@ -185,7 +185,7 @@ impl Log {
             self.durable_index = self.tail.contents.last_index;
         }
         let unfinished = matches!(verdict, TailVerdict::Torn { .. } | TailVerdict::Lost);
-        if unfinished && !mutation::is("what lies behind a torn end stays there") {
+        if unfinished {
             tracing::warn!(dir = %self.dir.display(), after_index = self.last_index(), ?verdict, suspect = self.suspect, "the log ends in a write that was not finished, or before a file that is lost; it goes on in a fresh file");
             return self.leave_tail();
         }

@@ -355,6 +355,24 @@ fn check_restart(before: &View, saved: Ballot, now: &View) {
     }
 }
 
+/// What a replica takes for durable from now on is synced on its disk, and is the entry it thinks it is (P6). Its own word is not
+/// taken: a completion may speak of an entry that was replaced since.
+pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
+    let (node, index) = (view.node, view.durable_index);
+    assert!(
+        index <= synced,
+        "node {node} takes entry {index} for durable, its disk has synced {synced} (P6)"
+    );
+    let found = frames(reader, index, index)
+        .first()
+        .map(|frame| frame.header().term);
+    assert_eq!(
+        found,
+        view.term_at(index),
+        "node {node} takes entry {index} for durable, and another one is on its disk (P6)"
+    );
+}
+
 /// The frames of a log from `from` to `last`, checked as a consumer checks them.
 pub(crate) fn frames(reader: &LogReader, from: Index, last: Index) -> Vec<Frame> {
     let mut frames = Vec::new();

@@ -19,7 +19,7 @@ use plimsoll::wire::{ApiError, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
 use segment_store::{DataDir, LogIdentity, LogReader, Preparer, PreparerOptions, UnstampedFrame};
 
-use crate::checks::Checks;
+use crate::checks::{Checks, check_durable};
 use crate::network::Packet;
 use crate::swarm::{PAYLOAD_MAX, Swarm, caps};
 use crate::world::Micros;
@@ -457,8 +457,14 @@ impl Process {
         let Some(running) = self.groups.get_mut(&group) else {
             return;
         };
+        let durable_before = running.replica.raft().durable_index();
         running.replica.handle(now, input);
-        checks.stepped(id, group, View::of(running.replica.raft()));
+        let view = View::of(running.replica.raft());
+        if view.durable_index > durable_before {
+            let log = self.worker.log(group).expect("an open group has files");
+            check_durable(&view, log.durable_index(), &running.reader);
+        }
+        checks.stepped(id, group, view);
     }
 
     fn hand_over(

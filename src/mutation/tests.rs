@@ -1,0 +1,40 @@
+//! The mutation list of the library's own tests: each bug must be caught by the test beside the code it stands in.
+
+use segment_store::mutation::{Bug, assert_each_is_caught};
+
+const fn bug(name: &'static str, real: &'static str, test: &'static str) -> Bug {
+    Bug { name, real, test }
+}
+
+const BUGS: &[Bug] = &[
+    bug(
+        "half is a majority",
+        "23",
+        "raft::quorum::tests::reached_index_is_the_largest_that_a_majority_of_each_set_has",
+    ),
+    bug(
+        "numbers of requests start over",
+        "29",
+        "replica::waiting::tests::tokens_of_two_starts_do_not_meet",
+    ),
+    bug(
+        "bytes of lost proposals stay counted",
+        "31",
+        "replica::pending::tests::cut_takes_the_tickets_of_lost_entries_and_leaves_the_others",
+    ),
+    bug(
+        "batches of other groups are taken",
+        "67",
+        "wire::batch::tests::a_batch_for_another_group_is_refused",
+    ),
+    bug(
+        "batches of other groups are taken",
+        "67",
+        "client::consumer::fetcher::tests::a_frame_of_another_group_is_refused",
+    ),
+];
+
+#[test]
+fn every_bug_put_back_is_caught() {
+    assert_each_is_caught(BUGS);
+}
