@@ -244,8 +244,9 @@ impl Cluster {
     }
 
     /// Waits until a node that cannot go on has ended by itself; its exit status.
-    pub(crate) fn wait_for_end(&mut self, node: u64) -> std::process::ExitStatus {
+    pub(crate) async fn wait_for_end(&mut self, node: u64) -> std::process::ExitStatus {
         let until = Instant::now() + READY_WITHIN;
+        let mut tick = tokio::time::interval(POLL);
         let mut child = self.take(node);
         loop {
             if let Some(status) = child.try_wait().expect("a child can be asked") {
@@ -256,7 +257,7 @@ impl Cluster {
                 drop(child.wait());
                 panic!("node {node} does not end:\n{}", self.log_of(node));
             }
-            pause();
+            tick.tick().await;
         }
     }
 
@@ -373,11 +374,6 @@ pub(crate) fn verify(data_dir: &Path) -> String {
         String::from_utf8_lossy(&done.stderr)
     );
     said
-}
-
-/// Lets a moment pass before another process is looked at again.
-pub(crate) fn pause() {
-    std::thread::park_timeout(POLL);
 }
 
 /// A base whose ports, UDP and TCP, are free for that many nodes. Bases of concurrent tests differ.

@@ -92,7 +92,7 @@ async fn spoil_and_serve(what: &[Spoil], rounds: u32) {
             if scene.cluster.is_alive(node) {
                 scene.cluster.kill(node);
             } else {
-                let status = scene.cluster.wait_for_end(node);
+                let status = scene.cluster.wait_for_end(node).await;
                 assert!(!status.success(), "node {node} ended as if all were well");
             }
             spoilt.undo();
