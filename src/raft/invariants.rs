@@ -137,7 +137,7 @@ pub fn check(before: &View, after: &View) {
     }
     if after.role == Role::Leader && after.commit_index > before.commit_index {
         // By the membership it was committed under, and by the one that commit may have brought into force.
-        check_commit(after, &after.membership.1);
+        check_commit(after, &after.membership.1, after.commit_index);
         if before.role == Role::Leader {
             check_commit_before(before, after);
         }
@@ -149,8 +149,13 @@ fn check_commit_before(before: &View, after: &View) {
     let (index, membership) = &before.membership;
     let gone =
         |node: &NodeId| *node != after.node && !after.peers.iter().any(|(peer, _)| peer == node);
+    // Once it is committed itself, the one that follows may decide alone, in the same step.
+    let decided = match *index == after.membership.0 {
+        true => after.commit_index,
+        false => after.commit_index.min(*index),
+    };
     if *index == after.membership.0 || !membership.members().iter().any(gone) {
-        check_commit(after, membership);
+        check_commit(after, membership, decided);
     }
 }
 
@@ -245,8 +250,8 @@ fn check_leader(view: &View) {
     );
 }
 
-/// What a leader has just committed is durable on a quorum: of `membership`, as far as it can know.
-fn check_commit(view: &View, membership: &Membership) {
+/// What a leader has just committed, up to `index`, is durable on a quorum: of `membership`, as far as it can know.
+fn check_commit(view: &View, membership: &Membership, index: Index) {
     let reached = quorum::reached(membership, |voter| {
         let peer = view.peers.iter().find(|(peer, _)| *peer == voter);
         if voter == view.node {
@@ -256,7 +261,7 @@ fn check_commit(view: &View, membership: &Membership) {
         }
     });
     assert!(
-        reached >= view.commit_index,
+        reached >= index,
         "what a leader commits is durable on a quorum of {membership:?} (P4)"
     );
 }

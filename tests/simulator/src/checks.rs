@@ -4,6 +4,7 @@
 //! numbered as in the list of promises. Must not know clients or faults; a breach panics, and the trace tells the rest.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use plimsoll::raft::invariants::{View, check};
 use plimsoll::raft::{Ballot, Index, Membership, Message, NodeId, Role, Term};
@@ -88,7 +89,8 @@ impl Checks {
             check_restart(before, all.ballots[&node], &now);
         }
         all.ballots.insert(node, now.ballot);
-        all.check_committed(&now, now.prev.index + 1, &now.membership.1);
+        let kept = now.prev.index + 1..now.commit_index + 1;
+        all.check_committed(&now, kept, &now.membership.1);
         all.views.insert(node, now);
     }
 
@@ -124,13 +126,20 @@ impl Checks {
         }
         // What was in force when the input came: an entry that this very commit brought counts from the next one on.
         let commits =
-            (after.commit_index > known).then(|| (after.clone(), before.membership.1.clone()));
+            (after.commit_index > known).then(|| (after.clone(), before.membership.clone()));
         all.views.insert(node, after);
         if leads_now {
             all.check_leader(node);
         }
         if let Some((view, members)) = commits {
-            all.check_committed(&view, known + 1, &members);
+            let decided = match members.0 == view.membership.0 {
+                true => view.commit_index,
+                // Once it is committed itself, the one that follows may decide alone, in the same step.
+                false => view.commit_index.min(members.0),
+            };
+            all.check_committed(&view, known + 1..decided + 1, &members.1);
+            let rest = decided.max(known) + 1..view.commit_index + 1;
+            all.check_committed(&view, rest, &view.membership.1);
         }
     }
 
@@ -210,8 +219,8 @@ impl GroupChecks {
     }
 
     /// Whatever a replica calls committed is the same everywhere, and durable on a quorum (P2, P4, P5).
-    fn check_committed(&mut self, view: &View, from: Index, members: &Membership) {
-        for index in from.max(view.prev.index + 1)..=view.commit_index {
+    fn check_committed(&mut self, view: &View, indexes: Range<Index>, members: &Membership) {
+        for index in indexes.start.max(view.prev.index + 1)..indexes.end {
             let term = view
                 .term_at(index)
                 .expect("what is committed is in the log");
@@ -251,6 +260,11 @@ impl GroupChecks {
                 view.node
             );
         }
+    }
+
+    /// Last index that readers of any replica were shown.
+    pub(crate) fn shown_through(&self) -> Index {
+        self.shown.len() as Index
     }
 
     fn shown_at(&self, index: Index) -> Option<&Shown> {
