@@ -282,15 +282,16 @@ impl Cluster {
         self.topic(name).await
     }
 
-    /// Waits until every partition of a topic has a leader, or until `deadline`.
+    /// Waits until every partition of a topic that was just made has a leader, or it was deleted again, or until `deadline`.
     pub(super) async fn wait_for_leaders(&self, name: &str, deadline: Instant) {
         let mut backoff = Backoff::new();
         while Instant::now() < deadline {
-            let topic = self.refresh(name, None).await;
-            let is_led =
-                |topic: Arc<TopicInfo>| topic.partitions.iter().all(|p| p.leader.is_some());
-            if topic.is_ok_and(is_led) {
-                return;
+            let is_led = |topic: &TopicInfo| topic.partitions.iter().all(|p| p.leader.is_some());
+            match self.refresh(name, None).await {
+                Ok(topic) if is_led(&topic) => return,
+                // That it is not there is never said from memory, so somebody has deleted it.
+                Err(ClientError::Refused(ApiError::UnknownTopic)) => return,
+                _ => {}
             }
             tokio::time::sleep(backoff.pause()).await;
         }

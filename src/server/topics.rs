@@ -207,6 +207,14 @@ async fn applied_elsewhere(shared: &Shared) {
     let _ = tokio::time::timeout(ELSEWHERE_WITHIN, everywhere).await;
 }
 
+/// Whether the topic has not been deleted, as far as this node knows.
+fn is_there(shared: &Shared, topic: &Topic) -> bool {
+    let state = shared.view.state();
+    state
+        .topic(&topic.name)
+        .is_some_and(|now| now.id == topic.id)
+}
+
 /// Waits until each group of the topic that has a replica here is open and knows its leader.
 async fn led(shared: &Shared, name: &str) {
     let here = shared.config.node.id;
@@ -223,6 +231,8 @@ async fn led(shared: &Shared, name: &str) {
             let mut reconciled = shared.reconciled.subscribe();
             match shared.replicas.get(partition.group) {
                 Some(group) => break group,
+                // Deleted meanwhile: nobody will lead it.
+                None if !is_there(shared, topic) => return,
                 None if reconciled.changed().await.is_err() => return,
                 None => {}
             }

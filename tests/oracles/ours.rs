@@ -2,8 +2,8 @@
 
 use plimsoll::raft::invariants::{self, View};
 use plimsoll::raft::{
-    AppendPlan, Ballot, Config, Effect, Index, LogId, Membership, Millis, NodeId, OwnEntry, Raft,
-    Role,
+    AppendPlan, Ballot, ChangeError, Config, Effect, Index, LogId, Membership, Millis, NodeId,
+    OwnEntry, Raft, Role, Target,
 };
 use raft_rs::eraftpb::Message as Wire;
 
@@ -28,7 +28,7 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// A node that has never run, with `first` as its log.
+    /// A node that has never run, of voters 1 to `voters`, with `first` as its log.
     pub(crate) fn new(
         node: NodeId,
         voters: u64,
@@ -36,7 +36,19 @@ impl Ours {
         immediate: bool,
         seed: u64,
     ) -> Ours {
-        let mut log = Log::new(Membership::of_voters(1..=voters));
+        let created_with = Membership::of_voters(1..=voters);
+        Ours::with_log(node, &created_with, first, immediate, seed)
+    }
+
+    /// A node that has never run, of a group that was created with that membership.
+    pub(crate) fn with_log(
+        node: NodeId,
+        created_with: &Membership,
+        first: &[Entry],
+        immediate: bool,
+        seed: u64,
+    ) -> Ours {
+        let mut log = Log::new(created_with.clone());
         log.append(1, first);
         let ballot = Ballot {
             term: first.last().map_or(0, |entry| entry.term),
@@ -102,6 +114,17 @@ impl Ours {
         };
         self.write(id, payload);
         (true, self.act(|_| {}, &[]))
+    }
+
+    /// Proposes a change of membership.
+    pub(crate) fn change(
+        &mut self,
+        now: Millis,
+        target: Target,
+    ) -> (Result<LogId, ChangeError>, Vec<Wire>) {
+        let mut result = Err(ChangeError::Nothing);
+        let said = self.act(|core| result = core.propose_membership(now, target), &[]);
+        (result, said)
     }
 
     /// The disk does a step, or reports one.
