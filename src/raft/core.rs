@@ -3,7 +3,7 @@
 //! Owns the struct, the term rules that precede every message, the ballot, and the queue of what waits for it. The
 //! rules of each role live in the files named after them. On every walk.
 
-use super::election::Votes;
+use super::election::{Answer, Votes};
 use super::follower::Following;
 use super::leader::Leading;
 use super::log::TermRuns;
@@ -11,6 +11,7 @@ use super::membership::MembershipHistory;
 use super::message::Outgoing;
 use super::mutation;
 use super::read::Reads;
+use super::suspect::Suspect;
 use super::{
     Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId, ProgressState,
     Restored, Role, Term,
@@ -47,6 +48,7 @@ pub struct Raft {
     pub(super) durable_index: Index,
     /// Committed, as far as known here; inclusive.
     pub(super) commit_index: Index,
+    pub(super) suspect: Suspect,
     /// Number of truncations: completions of disk writes issued before the last one are void.
     pub(super) truncations: u64,
 
@@ -116,6 +118,7 @@ impl Raft {
             durable_index: log.last_index(),
             commit_index,
             truncations: 0,
+            suspect: None,
             election_deadline: now,
             election_timeout_ms: 0,
             effects: Vec::new(),
@@ -142,6 +145,7 @@ impl Raft {
             });
             raft.publish();
         }
+        raft.suspect = restored.suspect_tail.then_some(raft.ballot.term);
         if raft.ballot.vote == Some(raft.config.node)
             && mutation::is("a restarted leader goes on in its term")
         {
@@ -183,6 +187,7 @@ impl Raft {
                 self.enter_term(term);
             }
         }
+        self.leave_former_life(&message);
         let counts = matches!(message, Message::AppendReply { .. })
             && (mutation::is("acks of earlier terms count")
                 || mutation::is("acks of an earlier leadership count"));
@@ -198,9 +203,17 @@ impl Raft {
     fn dispatch(&mut self, from: NodeId, message: Message) {
         match message {
             Message::PreVote { term, last } => self.on_pre_vote(from, term, last),
-            Message::PreVoteReply { term, granted } => self.on_pre_vote_reply(from, term, granted),
+            Message::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            } => self.on_pre_vote_reply(from, term, Answer::of(granted, conditional)),
             Message::Vote { last, .. } => self.on_vote(from, last),
-            Message::VoteReply { granted, .. } => self.on_vote_reply(from, granted),
+            Message::VoteReply {
+                granted,
+                conditional,
+                ..
+            } => self.on_vote_reply(from, Answer::of(granted, conditional)),
             Message::Append(append) => self.on_append(from, append),
             Message::AppendReply { outcome, .. } => self.on_append_reply(from, outcome),
             Message::Heartbeat { commit, round, .. } => self.on_heartbeat(from, commit, round),
@@ -221,10 +234,12 @@ impl Raft {
             Message::PreVote { .. } => Message::PreVoteReply {
                 term,
                 granted: false,
+                conditional: false,
             },
             Message::Vote { .. } => Message::VoteReply {
                 term,
                 granted: false,
+                conditional: false,
             },
             Message::Append(append) => self.rejection(append.prev.index),
             Message::Heartbeat { round, .. } => Message::HeartbeatReply { term, round },
@@ -274,6 +289,7 @@ impl Raft {
             return;
         }
         self.durable_index = id.index;
+        self.trust_tail_again();
         match self.part {
             Part::Leader(_) => self.advance_commit(),
             Part::Follower(_) => self.acknowledge_durable(),
@@ -330,7 +346,7 @@ impl Raft {
     }
 
     /// A later term began somewhere: forget what belonged to the old one.
-    fn enter_term(&mut self, term: Term) {
+    pub(super) fn enter_term(&mut self, term: Term) {
         assert!(term > self.ballot.term, "terms only rise");
         let vote = match mutation::is("a vote outlives its term") {
             true => self.ballot.vote,

@@ -8,26 +8,43 @@ use std::collections::BTreeMap;
 use super::core::{Part, Raft};
 use super::mutation;
 use super::quorum::{self, Tally};
-use super::{Ballot, LogId, Message, NodeId, Role, Term};
+use super::{Ballot, LogId, Membership, Message, NodeId, Role, Term};
 
 /// The answers to a candidate's or pre-candidate's question, by voter.
-pub(super) type Votes = BTreeMap<NodeId, bool>;
+pub(super) type Votes = BTreeMap<NodeId, Answer>;
+
+/// An answer to a candidate or pre-candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Refused,
+    /// Of a voter with a suspect tail: it cannot tell whether the candidate has all that it once acknowledged.
+    Conditional,
+    Granted,
+}
+
+impl Answer {
+    pub(super) fn of(granted: bool, conditional: bool) -> Answer {
+        match (granted, conditional) {
+            (false, _) => Answer::Refused,
+            (true, true) => Answer::Conditional,
+            (true, false) => Answer::Granted,
+        }
+    }
+}
 
 impl Raft {
     /// No leader was heard for an election timeout, or no election was won in one.
     pub(super) fn on_election_timeout(&mut self) {
         self.restart_election_timer();
         self.become_follower();
-        if !self.members.current().1.is_voter(self.config.node)
-            && !mutation::is("a learner campaigns")
-        {
+        if !self.may_campaign() && !mutation::is("a learner campaigns") {
             // A learner, or a node whose membership has not reached it yet, waits for a leader to come.
             return;
         }
         if mutation::is("a node that returns campaigns at once") {
             return self.campaign(false);
         }
-        self.part = Part::PreCandidate(Votes::from([(self.config.node, true)]));
+        self.part = Part::PreCandidate(Votes::from([(self.config.node, self.own_answer())]));
         let (term, last) = (self.term() + 1, self.log.last_id());
         self.ask_voters(&Message::PreVote { term, last });
         self.count_votes();
@@ -48,6 +65,14 @@ impl Raft {
             last,
             transfer,
         });
+    }
+
+    /// Whether this node is a voter, or will stay one if what is not known to be committed never is (thesis, 4.2.2): it may
+    /// be the only one that holds its own removal, and then nobody else can be elected.
+    fn may_campaign(&self) -> bool {
+        let node = self.config.node;
+        let mut possible = self.members.possible(self.commit_index).iter();
+        possible.any(|(_, membership)| membership.is_voter(node))
     }
 
     fn restart_election_timer(&mut self) {
@@ -86,11 +111,19 @@ impl Raft {
         }
         // A refusal bears our own term: a candidate that lags behind learns it and asks again in a later one.
         let term = if granted { term } else { self.term() };
-        self.send(from, Message::PreVoteReply { term, granted });
+        let conditional = granted && self.tail_suspect();
+        self.send(
+            from,
+            Message::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            },
+        );
     }
 
-    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
-        let expected = if granted {
+    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, answer: Answer) {
+        let expected = if answer != Answer::Refused {
             self.term() + 1
         } else {
             self.term()
@@ -102,7 +135,7 @@ impl Raft {
         if let Part::PreCandidate(votes) = &mut self.part
             && term == expected
         {
-            votes.insert(from, granted);
+            votes.insert(from, answer);
             self.count_votes();
         }
     }
@@ -136,22 +169,27 @@ impl Raft {
             Message::VoteReply {
                 term: ballot.term,
                 granted,
+                conditional: granted && self.tail_suspect(),
             },
         );
     }
 
-    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, answer: Answer) {
         if let Part::Candidate(votes) = &mut self.part {
-            votes.insert(from, granted || mutation::is("a refusal counts as a vote"));
+            let answer = match mutation::is("a refusal counts as a vote") {
+                true => Answer::Granted,
+                false => answer,
+            };
+            votes.insert(from, answer);
             self.count_votes();
         }
     }
 
     /// Our ballot is durable: if it holds a vote for ourselves in a running election, that vote counts from now on.
     pub(super) fn count_own_vote(&mut self) {
-        let node = self.config.node;
+        let (node, answer) = (self.config.node, self.own_answer());
         if let Part::Candidate(votes) = &mut self.part {
-            votes.insert(node, true);
+            votes.insert(node, answer);
             self.count_votes();
         }
     }
@@ -165,9 +203,12 @@ impl Raft {
             true => self.members.at(self.commit_index),
             false => self.members.current().1,
         };
-        let mut tally = quorum::tally(counted, |voter| votes.get(&voter).copied());
+        let mut tally = stands(counted, votes);
         if mutation::is("votes of nodes outside count")
-            && votes.values().filter(|granted| **granted).count()
+            && votes
+                .values()
+                .filter(|answer| **answer == Answer::Granted)
+                .count()
                 > self.members.current().1.voters.len() / 2
         {
             tally = Tally::Won;
@@ -180,4 +221,27 @@ impl Raft {
             _ => {}
         }
     }
+}
+
+/// How the vote stands: won by a quorum of unconditional votes, or by all voters with conditional ones among them.
+fn stands(membership: &Membership, votes: &Votes) -> Tally {
+    let answer_of = |voter: NodeId| match votes.get(&voter) {
+        Some(Answer::Conditional) if mutation::is("conditional votes count like others") => {
+            Some(Answer::Granted)
+        }
+        answer => answer.copied(),
+    };
+    let said_no = |voter: &NodeId| answer_of(*voter) == Some(Answer::Refused);
+    let said_yes = |voter: &NodeId| answer_of(*voter).is_some() && !said_no(voter);
+    let mut voters = membership.voters.iter().chain(&membership.voters_outgoing);
+    if voters.clone().all(said_yes) {
+        return Tally::Won;
+    }
+    // A condition that cannot be met any more makes a conditional vote none.
+    let refused = voters.any(said_no);
+    quorum::tally(membership, |voter| match answer_of(voter)? {
+        Answer::Granted => Some(true),
+        Answer::Conditional if !refused => None,
+        Answer::Conditional | Answer::Refused => Some(false),
+    })
 }

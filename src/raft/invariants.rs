@@ -36,6 +36,10 @@ pub struct View {
     pub truncations: u64,
     /// Membership in force, and the index of its entry.
     pub membership: (Index, Membership),
+    /// The membership in force at the commit index, and those after it.
+    pub possible_memberships: Vec<(Index, Membership)>,
+    /// Whether its votes are conditional.
+    pub tail_suspect: bool,
     /// A leader's peers.
     pub peers: Vec<(NodeId, PeerView)>,
     /// A leader's first index of its term.
@@ -63,6 +67,8 @@ impl View {
             commit_index: raft.commit_index(),
             truncations: raft.truncations(),
             membership: (index, membership.clone()),
+            possible_memberships: raft.members.possible(raft.commit_index()).to_vec(),
+            tail_suspect: raft.tail_suspect(),
             peers: leading.map_or_else(Vec::new, |leading| {
                 leading
                     .peers
@@ -195,9 +201,10 @@ fn check_log(view: &View) {
         "members are sorted, free of repeats, and some of them vote: {membership:?}"
     );
     if matches!(view.role, Role::PreCandidate | Role::Candidate) {
+        let mut possible = view.possible_memberships.iter();
         assert!(
-            membership.is_voter(view.node),
-            "only a voter of the membership in force campaigns"
+            possible.any(|(_, membership)| membership.is_voter(view.node)),
+            "only a voter campaigns, or who stays one if its removal is not committed"
         );
     }
 }
@@ -296,6 +303,15 @@ fn check_log_transition(before: &View, after: &View) {
     assert!(
         after.truncations >= before.truncations,
         "truncations are counted"
+    );
+    assert!(
+        before.tail_suspect || !after.tail_suspect,
+        "a tail becomes suspect by a loss, not while it runs"
+    );
+    assert!(
+        before.tail_suspect == after.tail_suspect
+            || after.term_at(after.durable_index) > before.term_at(before.durable_index),
+        "a suspect tail is trusted again once an entry of a later term is durable"
     );
     let from = after.prev.index + 1;
     assert_eq!(

@@ -145,6 +145,13 @@ impl MembershipHistory {
         (*index, membership)
     }
 
+    /// The membership in force at `index` and those after it: if that much is committed, one of them is the last that ever
+    /// will be in force of those that are here.
+    pub(super) fn possible(&self, index: Index) -> &[(Index, Membership)] {
+        let past = self.entries.partition_point(|entry| entry.0 <= index);
+        &self.entries[past.saturating_sub(1)..]
+    }
+
     /// The membership that was in force once the entry at `index` was appended, or the base.
     pub(super) fn at(&self, index: Index) -> &Membership {
         let past = self.entries.partition_point(|entry| entry.0 <= index);

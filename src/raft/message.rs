@@ -21,6 +21,8 @@ pub enum Message {
         term: Term,
         /// Whether the receiver would vote for the sender.
         granted: bool,
+        /// If so: whether that counts only if no voter refuses; see [`super::Restored::suspect_tail`].
+        conditional: bool,
     },
     /// RequestVote of figure 2.
     Vote {
@@ -37,6 +39,8 @@ pub enum Message {
         term: Term,
         /// Whether its vote in `term` went to the receiver; if so, the vote is durable.
         granted: bool,
+        /// If so: whether that counts only if no voter refuses; see [`super::Restored::suspect_tail`].
+        conditional: bool,
     },
     /// AppendEntries of figure 2, without the payloads.
     Append(Append),

@@ -27,6 +27,7 @@ mod message;
 mod progress;
 pub mod quorum;
 mod read;
+mod suspect;
 mod transfer;
 mod types;
 

@@ -101,6 +101,10 @@ pub struct Restored {
     pub memberships: Vec<(Index, Membership)>,
     /// An index known to be committed, such as the one of a snapshot; at least `prev.index`, at most `last_index`.
     pub commit_index: Index,
+    /// Entries after `last_index` may have been here, and acknowledged, and cannot be read any more. Then this replica must
+    /// not help a shorter log to win: until it holds an entry of a later term than `ballot.term` durably, its votes count
+    /// only where every voter agrees. It must stay true across restarts until [`super::Raft::tail_suspect`] says otherwise.
+    pub suspect_tail: bool,
 }
 
 impl Restored {
@@ -113,6 +117,7 @@ impl Restored {
             last_index: 0,
             memberships: vec![(0, membership)],
             commit_index: 0,
+            suspect_tail: false,
         }
     }
 }

@@ -146,6 +146,7 @@ impl Found<'_> {
             last_index: self.recovered.last_index,
             memberships: vec![(base, snapshot.membership.to_membership())],
             commit_index: snapshot.index,
+            suspect_tail: self.recovered.suspect_tail,
         }
     }
 

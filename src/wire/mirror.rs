@@ -21,6 +21,7 @@ pub(super) enum ContentMirror {
     PreVoteReply {
         term: u64,
         granted: bool,
+        conditional: bool,
     },
     Vote {
         term: u64,
@@ -30,6 +31,7 @@ pub(super) enum ContentMirror {
     VoteReply {
         term: u64,
         granted: bool,
+        conditional: bool,
     },
     Append(AppendMirror),
     AppendAccepted {
@@ -225,7 +227,15 @@ impl From<&Message> for ContentMirror {
                 term,
                 last: last.into(),
             },
-            Message::PreVoteReply { term, granted } => Self::PreVoteReply { term, granted },
+            Message::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            } => Self::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            },
             Message::Vote {
                 term,
                 last,
@@ -235,7 +245,15 @@ impl From<&Message> for ContentMirror {
                 last: last.into(),
                 transfer,
             },
-            Message::VoteReply { term, granted } => Self::VoteReply { term, granted },
+            Message::VoteReply {
+                term,
+                granted,
+                conditional,
+            } => Self::VoteReply {
+                term,
+                granted,
+                conditional,
+            },
             Message::Append(ref append) => Self::Append(append.into()),
             Message::AppendReply {
                 term,
@@ -294,9 +312,15 @@ impl From<ContentMirror> for Content {
                 term,
                 last: last.into(),
             },
-            ContentMirror::PreVoteReply { term, granted } => {
-                Message::PreVoteReply { term, granted }
-            }
+            ContentMirror::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            } => Message::PreVoteReply {
+                term,
+                granted,
+                conditional,
+            },
             ContentMirror::Vote {
                 term,
                 last,
@@ -306,7 +330,15 @@ impl From<ContentMirror> for Content {
                 last: last.into(),
                 transfer,
             },
-            ContentMirror::VoteReply { term, granted } => Message::VoteReply { term, granted },
+            ContentMirror::VoteReply {
+                term,
+                granted,
+                conditional,
+            } => Message::VoteReply {
+                term,
+                granted,
+                conditional,
+            },
             ContentMirror::Append(append) => Message::Append(append.into()),
             ContentMirror::AppendAccepted {
                 term,

@@ -233,13 +233,21 @@ pub(crate) fn from_wire(wire: &Wire, rounds: &mut Rounds) -> Option<(Message, Ve
     };
     let message = match wire.get_msg_type() {
         Kind::MsgRequestPreVote => Message::PreVote { term, last },
-        Kind::MsgRequestPreVoteResponse => Message::PreVoteReply { term, granted },
+        Kind::MsgRequestPreVoteResponse => Message::PreVoteReply {
+            term,
+            granted,
+            conditional: false,
+        },
         Kind::MsgRequestVote => Message::Vote {
             term,
             last,
             transfer: wire.context == CAMPAIGN_TRANSFER,
         },
-        Kind::MsgRequestVoteResponse => Message::VoteReply { term, granted },
+        Kind::MsgRequestVoteResponse => Message::VoteReply {
+            term,
+            granted,
+            conditional: false,
+        },
         Kind::MsgAppend => return Some(append_from_wire(wire)),
         Kind::MsgAppendResponse if granted => Message::AppendReply {
             term,

@@ -118,7 +118,8 @@ impl Cluster {
         assert!(host.core.is_none(), "node {node} runs already");
         host.config.seed = host.config.seed.wrapping_mul(31).wrapping_add(7);
         host.log = host.disk.log.clone();
-        let restored = host.log.restored(host.disk.ballot);
+        let mut restored = host.log.restored(host.disk.ballot);
+        restored.suspect_tail = host.disk.suspect;
         host.core = Some(Raft::new(host.config.clone(), restored, self.now));
         self.act(node, &[], |_| {});
     }
@@ -182,6 +183,8 @@ impl Cluster {
         for effect in effects {
             self.carry_out(node, entries, effect);
         }
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        host.disk.suspect &= after.tail_suspect;
         result
     }
 
@@ -259,7 +262,7 @@ impl Cluster {
         for voters in [&membership.voters, &membership.voters_outgoing] {
             let holders = voters
                 .iter()
-                .filter(|voter| self.nodes[voter].disk.keeps(id))
+                .filter(|voter| self.nodes[voter].disk.kept(id))
                 .count();
             assert!(
                 voters.is_empty() || holders > voters.len() / 2,

@@ -121,6 +121,7 @@ impl Log {
             last_index: self.last_index(),
             memberships: self.memberships(),
             commit_index: self.prev.index,
+            suspect_tail: false,
         }
     }
 }
@@ -151,6 +152,8 @@ pub(crate) struct Disk {
     pub(crate) log: Log,
     queue: VecDeque<DiskOp>,
     done: VecDeque<Done>,
+    /// Entries after its end may have been lost, and none of a later term has come since.
+    pub(crate) suspect: bool,
     /// A stalled disk does nothing until a test lets it.
     pub(crate) stalled: bool,
 }
@@ -162,8 +165,16 @@ impl Disk {
             log,
             queue: VecDeque::new(),
             done: VecDeque::new(),
+            suspect: false,
             stalled: false,
         }
+    }
+
+    /// The last `count` entries cannot be read any more. The node must be down.
+    pub(crate) fn lose_tail(&mut self, count: u64) {
+        let last = self.log.last_index().saturating_sub(count);
+        self.log.truncate_after(last.max(self.log.prev.index));
+        self.suspect = true;
     }
 
     pub(crate) fn submit(&mut self, op: DiskOp) {
@@ -208,6 +219,11 @@ impl Disk {
         let cut = |op: &DiskOp| matches!(op, DiskOp::Truncate { after } if *after < id.index);
         let here = id.index < self.log.prev.index || self.log.term_at(id.index) == Some(id.term);
         here && !self.queue.iter().any(cut)
+    }
+
+    /// Whether the entry is durable, or may have been before a loss.
+    pub(crate) fn kept(&self, id: LogId) -> bool {
+        self.keeps(id) || self.suspect
     }
 
     /// Power is lost: queue and reports are gone.

@@ -5,7 +5,7 @@ use plimsoll::raft::{
 };
 
 use crate::cluster::Cluster;
-use crate::solo::{Solo, append, id};
+use crate::solo::{Solo, append, id, vote_reply};
 
 pub(crate) fn heartbeat(term: Term) -> Message {
     Message::Heartbeat {
@@ -107,6 +107,7 @@ fn follower_that_hears_nobody_asks_first_and_then_campaigns() {
         Message::PreVoteReply {
             term: 3,
             granted: true,
+            conditional: false,
         },
     );
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Candidate, 3));
@@ -136,6 +137,7 @@ fn candidate_asks_and_counts_its_own_vote_only_once_that_is_durable() {
         Message::PreVoteReply {
             term: 1,
             granted: true,
+            conditional: false,
         },
     );
     let effects = core.take_effects();
@@ -174,14 +176,7 @@ fn candidate_asks_and_counts_its_own_vote_only_once_that_is_durable() {
             .count(),
         2
     );
-    core.step(
-        302,
-        2,
-        Message::VoteReply {
-            term: 1,
-            granted: true,
-        },
-    );
+    core.step(302, 2, vote_reply(1, true));
     assert_eq!(core.role(), Role::Leader);
 }
 
@@ -197,13 +192,7 @@ fn candidate_wins_exactly_with_a_majority() {
                 solo.campaign();
             }
             for voter in 2..=voters {
-                solo.step(
-                    voter,
-                    Message::VoteReply {
-                        term: 2,
-                        granted: voter < 2 + granted,
-                    },
-                );
+                solo.step(voter, vote_reply(2, voter < 2 + granted));
             }
             let wins = 1 + granted > voters / 2;
             assert_eq!(
@@ -223,24 +212,8 @@ fn voter_votes_once_a_term_and_remembers_it_across_a_crash() {
         solo.step(from, vote(4, LogId::ZERO));
         solo.take_sent().pop()
     };
-    let granted = |to| {
-        Some((
-            to,
-            Message::VoteReply {
-                term: 4,
-                granted: true,
-            },
-        ))
-    };
-    let refused = |to| {
-        Some((
-            to,
-            Message::VoteReply {
-                term: 4,
-                granted: false,
-            },
-        ))
-    };
+    let granted = |to| Some((to, vote_reply(4, true)));
+    let refused = |to| Some((to, vote_reply(4, false)));
     assert_eq!(reply(&mut solo, 2), granted(2));
     assert_eq!(reply(&mut solo, 3), refused(3));
     assert_eq!(
@@ -274,16 +247,7 @@ fn vote_of_a_term_survives_the_leader_of_that_term() {
     solo.step(3, heartbeat(4));
     solo.take();
     solo.step(2, vote(4, LogId::ZERO));
-    assert_eq!(
-        solo.take_sent(),
-        [(
-            2,
-            Message::VoteReply {
-                term: 4,
-                granted: false
-            }
-        )]
-    );
+    assert_eq!(solo.take_sent(), [(2, vote_reply(4, false))]);
 }
 
 /// Figure 2: "Updated on stable storage before responding to RPCs"; a term that has passed is not answered for at all.
@@ -318,10 +282,7 @@ fn granted_vote_waits_for_the_disk_and_is_dropped_if_the_term_moves_on() {
     });
     let reply = Effect::Send {
         to: 3,
-        message: Message::VoteReply {
-            term: 5,
-            granted: true,
-        },
+        message: vote_reply(5, true),
     };
     assert_eq!(core.take_effects(), [reply]);
 }
@@ -406,7 +367,14 @@ fn vote_goes_only_to_a_log_at_least_as_up_to_date() {
         solo.step(2, vote(5, last));
         assert_eq!(
             solo.take_sent(),
-            [(2, Message::VoteReply { term: 5, granted })],
+            [(
+                2,
+                Message::VoteReply {
+                    term: 5,
+                    granted,
+                    conditional: false
+                }
+            )],
             "{last:?}"
         );
         let mut solo = Solo::new(3, &ours, 4);
@@ -414,7 +382,14 @@ fn vote_goes_only_to_a_log_at_least_as_up_to_date() {
         let term = if granted { 5 } else { 4 };
         assert_eq!(
             solo.take_sent(),
-            [(2, Message::PreVoteReply { term, granted })],
+            [(
+                2,
+                Message::PreVoteReply {
+                    term,
+                    granted,
+                    conditional: false
+                }
+            )],
             "{last:?}"
         );
     }
@@ -425,21 +400,9 @@ fn vote_goes_only_to_a_log_at_least_as_up_to_date() {
 fn vote_reply_of_another_term_is_no_vote() {
     let mut solo = Solo::new(3, &[], 1);
     solo.campaign();
-    solo.step(
-        2,
-        Message::VoteReply {
-            term: 1,
-            granted: true,
-        },
-    );
+    solo.step(2, vote_reply(1, true));
     assert_eq!(solo.core.role(), Role::Candidate);
-    solo.step(
-        2,
-        Message::VoteReply {
-            term: 9,
-            granted: true,
-        },
-    );
+    solo.step(2, vote_reply(9, true));
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Follower, 9));
 }
 
@@ -456,6 +419,7 @@ fn votes_of_strangers_and_learners_do_not_count() {
             Message::PreVoteReply {
                 term: 1,
                 granted: true,
+                conditional: false,
             },
         );
     }
@@ -465,16 +429,11 @@ fn votes_of_strangers_and_learners_do_not_count() {
         Message::PreVoteReply {
             term: 1,
             granted: true,
+            conditional: false,
         },
     );
     for stranger in [4, 5, 6] {
-        solo.step(
-            stranger,
-            Message::VoteReply {
-                term: 1,
-                granted: true,
-            },
-        );
+        solo.step(stranger, vote_reply(1, true));
     }
     assert_eq!(solo.core.role(), Role::Candidate);
 }

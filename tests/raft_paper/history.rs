@@ -73,6 +73,7 @@ impl History {
             Message::VoteReply {
                 term,
                 granted: true,
+                ..
             } => self.check_vote(from, to, term, disk),
             Message::Vote { term, .. } => self.check_vote(from, from, term, disk),
             Message::AppendReply {

@@ -118,6 +118,7 @@ fn joint_membership_needs_both_majorities_to_elect() {
                 Message::VoteReply {
                     term: 2,
                     granted: true,
+                    conditional: false,
                 },
             );
         }
@@ -241,6 +242,7 @@ fn candidate_needs_the_quorum_of_what_it_has_appended() {
     let granted = Message::VoteReply {
         term: 3,
         granted: true,
+        conditional: false,
     };
     for (voter, role) in [
         (2, Role::Candidate),

@@ -83,6 +83,15 @@ impl Cluster {
         assert_eq!(self.core(node).role(), Role::Leader, "node {node} wins");
     }
 
+    /// Kills `node`, and its last `count` entries are lost; when it starts again, it knows that there may have been some.
+    pub(crate) fn lose_tail(&mut self, node: NodeId, count: u64) {
+        if self.is_up(node) {
+            self.crash(node);
+        }
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        host.disk.lose_tail(count);
+    }
+
     /// Cuts `node` off, both ways.
     pub(crate) fn isolate(&mut self, node: NodeId) {
         for other in self.ids() {

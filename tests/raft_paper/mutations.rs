@@ -169,6 +169,21 @@ const BUGS: &[Bug] = &[
         "47",
         "membership::candidate_needs_the_quorum_of_what_it_has_appended",
     ),
+    bug(
+        "conditional votes count like others",
+        "64",
+        "suspects::suspect_vote_does_not_help_a_shorter_log_while_another_voter_is_away",
+    ),
+    bug(
+        "a suspect follows the leader of its former life",
+        "64",
+        "suspects::leader_of_the_former_life_is_told_a_later_term",
+    ),
+    bug(
+        "a suspect tail is trusted as soon as it grows",
+        "64",
+        "suspects::only_a_durable_entry_of_a_later_term_settles_it",
+    ),
 ];
 
 #[test]

@@ -25,7 +25,8 @@ fn learner_does_not_campaign_but_votes() {
             2,
             Message::VoteReply {
                 term: 1,
-                granted: true
+                granted: true,
+                conditional: false,
             }
         )]
     );
@@ -50,7 +51,8 @@ fn pre_vote_changes_nothing_at_the_voter() {
             2,
             Message::PreVoteReply {
                 term: 2,
-                granted: true
+                granted: true,
+                conditional: false,
             }
         )]
     );
@@ -100,6 +102,7 @@ fn stale_pre_vote_reply_starts_no_campaign() {
         Message::PreVoteReply {
             term: 2,
             granted: true,
+            conditional: false,
         },
     );
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Follower, 1));
@@ -110,6 +113,7 @@ fn stale_pre_vote_reply_starts_no_campaign() {
         Message::PreVoteReply {
             term: 2,
             granted: true,
+            conditional: false,
         },
     );
     solo.step(
@@ -117,6 +121,7 @@ fn stale_pre_vote_reply_starts_no_campaign() {
         Message::PreVoteReply {
             term: 3,
             granted: true,
+            conditional: false,
         },
     );
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Candidate, 2));
@@ -145,7 +150,8 @@ fn votes_are_refused_while_a_live_leader_is_heard() {
             3,
             Message::PreVoteReply {
                 term: 1,
-                granted: false
+                granted: false,
+                conditional: false,
             }
         )]
     );
@@ -157,7 +163,8 @@ fn votes_are_refused_while_a_live_leader_is_heard() {
             3,
             Message::VoteReply {
                 term: 8,
-                granted: true
+                granted: true,
+                conditional: false,
             }
         )]
     );

@@ -41,11 +41,7 @@ fn run_seed(seed: u64) -> Cluster {
         cluster.crash(node);
         cluster.start(node);
     }
-    let weather = Weather {
-        reach: *rng.choice(&[1, 4, usize::MAX]).unwrap(),
-        pause_ms: *rng.choice(&[20, 60, 200]).unwrap(),
-        outage_steps: *rng.choice(&[20, 100, 400]).unwrap(),
-    };
+    let weather = Weather::any(&mut rng);
     for _ in 0..STEPS {
         disturb(&mut cluster, &weather, &mut rng);
     }
@@ -55,7 +51,7 @@ fn run_seed(seed: u64) -> Cluster {
 
 /// What kind of run a seed has.
 #[derive(Clone, Copy, Debug)]
-struct Weather {
+pub(crate) struct Weather {
     /// How many of the oldest packets compete to be next: 1 keeps the order.
     reach: usize,
     /// Longest time that passes at once.
@@ -64,8 +60,18 @@ struct Weather {
     outage_steps: u32,
 }
 
+impl Weather {
+    pub(crate) fn any(rng: &mut Rng) -> Weather {
+        Weather {
+            reach: *rng.choice(&[1, 4, usize::MAX]).unwrap(),
+            pause_ms: *rng.choice(&[20, 60, 200]).unwrap(),
+            outage_steps: *rng.choice(&[20, 100, 400]).unwrap(),
+        }
+    }
+}
+
 /// One random event.
-fn disturb(cluster: &mut Cluster, weather: &Weather, rng: &mut Rng) {
+pub(crate) fn disturb(cluster: &mut Cluster, weather: &Weather, rng: &mut Rng) {
     let node = rng.choice(cluster.ids()).unwrap();
     let other = rng.choice(cluster.ids()).unwrap();
     let event = rng.u32(0..1000);
@@ -156,7 +162,7 @@ fn trim_any(cluster: &mut Cluster, node: u64) {
 }
 
 /// Faults end: a leader emerges, commits, and all logs become equal.
-fn recover(cluster: &mut Cluster) {
+pub(crate) fn recover(cluster: &mut Cluster) {
     cluster.heal();
     for node in cluster.ids() {
         if !cluster.is_up(node) {

@@ -11,6 +11,15 @@ pub(crate) fn id(term: Term, index: Index) -> LogId {
     LogId { term, index }
 }
 
+/// An unconditional answer to a candidate.
+pub(crate) fn vote_reply(term: Term, granted: bool) -> Message {
+    Message::VoteReply {
+        term,
+        granted,
+        conditional: false,
+    }
+}
+
 /// The runs of entries with `terms`, the first at `first`.
 pub(crate) fn runs(first: Index, terms: &[Term]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
@@ -114,6 +123,7 @@ impl Solo {
                 Message::PreVoteReply {
                     term,
                     granted: true,
+                    conditional: false,
                 },
             );
         }
@@ -130,6 +140,7 @@ impl Solo {
                 Message::VoteReply {
                     term,
                     granted: true,
+                    conditional: false,
                 },
             );
         }

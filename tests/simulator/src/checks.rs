@@ -148,6 +148,7 @@ impl Checks {
         if let Content::Raft(Message::VoteReply {
             term,
             granted: true,
+            ..
         }) = content
         {
             let all = self.group(group);
