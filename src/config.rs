@@ -138,6 +138,8 @@ pub struct LogConfig {
     pub segment_bytes_max: u64,
     /// Size of a group's first segment; each one after doubles, up to the full size. A multiple of 64 KiB.
     pub segment_bytes_first: u64,
+    /// How fast the logs are read in search of damage, in bytes a second; 0: never.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl Default for LogConfig {
@@ -145,6 +147,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes_max: 128 * MIB,
             segment_bytes_first: MIB,
+            scrub_bytes_per_s: 16 * MIB,
         }
     }
 }

@@ -71,6 +71,7 @@ impl Network {
             },
             preparer: None,
             meters: Meters::default(),
+            on_damage: Box::new(|_| {}),
             on_fatal: Box::new(move |poisoned| {
                 let _ = fatal.send(poisoned);
             }),

@@ -441,6 +441,17 @@ impl FrameRun {
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
+
+    /// Whether every frame is what was written, payloads too. Worth asking of what comes from the disk.
+    pub fn is_whole(&self) -> bool {
+        let mut rest = self.bytes.clone();
+        while !rest.is_empty() {
+            if Frame::split_from(&mut rest, usize::MAX, true).is_err() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Steps from frame to frame through the published part of a segment.

@@ -90,6 +90,13 @@ fn segments(config: &Config) -> Result<(), ConfigError> {
         log.segment_bytes_first,
         64 * KIB..=log.segment_bytes_max,
     )?;
+    if log.scrub_bytes_per_s > 0 {
+        within(
+            "log.scrub_bytes_per_s",
+            log.scrub_bytes_per_s,
+            64 * KIB..=64 * 1024 * MIB,
+        )?;
+    }
     if !log.segment_bytes_max.is_multiple_of(MIB) {
         return refuse(
             "log.segment_bytes_max",

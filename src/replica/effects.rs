@@ -127,6 +127,8 @@ pub enum Input {
 /// Something to do, in the order given.
 #[derive(Debug)]
 pub enum Effect {
+    /// What was read of this replica's log is not what was written: it has to be closed and repaired.
+    Damaged,
     /// Hand `op` to the disk; operations of a group are carried out in order of `number`.
     Disk {
         /// Counts up by one from 1; see [`Input::DiskDone`].

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use segment_store::{LogReader, UnstampedFrame};
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ use super::effects::{Acked, Answer};
 use super::error::OpenError;
 use super::mailbox::{Mail, Mailbox, Request};
 use super::open::Opener;
+use super::repair::RepairStatus;
+use super::repairs::RepairHandle;
 use super::status::GroupStatus;
 use super::watermark::Watermark;
 use crate::raft::{Index, NodeId, Target};
@@ -219,6 +222,17 @@ pub struct Replicas {
     opener: Arc<Opener>,
 }
 
+/// Entries that a replica lacks and another one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The group.
+    pub group: u64,
+    /// First entry that is missing.
+    pub first: u64,
+    /// Last one (inclusive).
+    pub last: u64,
+}
+
 impl fmt::Debug for Replicas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replicas").finish_non_exhaustive()
@@ -238,7 +252,8 @@ impl Replicas {
     /// on a thread that may block.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing is running then.
+    /// [`OpenError`]; nothing is running then. After [`OpenError::Damaged`] the group is in repair: drive it with what
+    /// [`Replicas::repair`] gives, call [`Replicas::end_repair`], and open it again.
     pub async fn open(&self, spec: GroupSpec) -> Result<Group, OpenError> {
         let group = spec.group;
         if !self.opener.claim(group) {
@@ -247,7 +262,7 @@ impl Replicas {
         let opener = Arc::clone(&self.opener);
         let opened = tokio::task::spawn_blocking(move || {
             let opened = opener.open(spec);
-            if opened.is_err() {
+            if opened.is_err() && opener.repairs().get(group).is_none() {
                 opener.release(group);
             }
             opened
@@ -297,6 +312,52 @@ impl Replicas {
     /// The group, if it is open here.
     pub fn get(&self, group: u64) -> Option<Group> {
         self.registry.load().get(&group).cloned()
+    }
+
+    /// The repair of a group that is damaged here.
+    pub fn repair(&self, group: u64) -> Option<Arc<RepairHandle>> {
+        self.opener.repairs().get(group)
+    }
+
+    /// How far all repairs are.
+    pub fn repairs(&self) -> Vec<RepairStatus> {
+        self.opener.repairs().statuses()
+    }
+
+    /// The group's log is whole again, and may be opened; or it is given up with its folder.
+    pub fn end_repair(&self, group: u64) {
+        self.opener.repairs().end(group);
+        self.opener.release(group);
+    }
+
+    /// Says that what was read of the group's log is not what was written. Whoever runs the node is told.
+    pub fn report_damage(&self, group: u64) {
+        self.mailbox.post(Mail::Damaged { group });
+    }
+
+    /// Has the group's log read byte by byte before it is opened the next time.
+    pub fn distrust(&self, group: u64) {
+        self.opener.repairs().distrust(group);
+    }
+
+    /// Frames that end with the last one wanted, from a replica that runs here or is damaged elsewhere; empty if it is not here.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// What is here is damaged, too.
+    pub fn read_for_repair(
+        &self,
+        wanted: Wanted,
+        bytes_max: usize,
+    ) -> Result<Bytes, segment_store::ReadError> {
+        let Wanted { group, first, last } = wanted;
+        if let Some(group) = self.get(group) {
+            return group.reader().read_before(first, last, bytes_max);
+        }
+        match self.repair(group) {
+            Some(repair) => Ok(repair.read_before(first, last, bytes_max)?),
+            None => Ok(Bytes::new()),
+        }
     }
 
     /// The groups open here, ascending.

@@ -59,6 +59,8 @@ pub(crate) enum Mail {
         peer: NodeId,
         first: Index,
     },
+    /// A reader found that the group's log is damaged.
+    Damaged { group: u64 },
     /// Hand over leaderships, finish the disk's work, close everything.
     Shutdown { done: oneshot::Sender<()> },
 }

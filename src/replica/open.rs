@@ -7,14 +7,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use segment_store::fs::Fs;
-use segment_store::{BallotFile, DataDir, Fault, Log, LogIdentity, LogOptions, Preparer, snapshot};
+use segment_store::{
+    BallotFile, DataDir, Fault, Log, LogBase, LogIdentity, LogOptions, Preparer, Repair,
+    RepairError, snapshot,
+};
 
 use super::StateMachine;
 use super::disk::{GroupFiles, SNAPSHOT_NAME};
 use super::error::OpenError;
 use super::group::GroupSpec;
+use super::repair::Repairing;
+use super::repairs::Repairs;
 use super::restart::{Found, Restart};
 use super::run::LoopConfig;
+use super::snapshot::Snapshot;
 use super::watermark::Watermark;
 use crate::raft::{Ballot, NodeId};
 
@@ -26,8 +32,9 @@ pub(crate) struct Opener {
     data_dir: Arc<DataDir>,
     log_options: LogOptions,
     preparer: Option<Preparer>,
-    /// Groups that are open, or being opened.
+    /// Groups that are open, being opened, or being repaired.
     claimed: Mutex<HashSet<u64>>,
+    repairs: Repairs,
 }
 
 /// A group that is about to run.
@@ -52,6 +59,7 @@ impl Opener {
             log_options: config.log.clone(),
             preparer: config.preparer.clone(),
             claimed: Mutex::default(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -63,6 +71,11 @@ impl Opener {
     /// Gives up the claim: the group's files are closed.
     pub(crate) fn release(&self, group: u64) {
         self.claims().remove(&group);
+    }
+
+    /// The groups being repaired.
+    pub(crate) fn repairs(&self) -> &Repairs {
+        &self.repairs
     }
 
     fn claims(&self) -> MutexGuard<'_, HashSet<u64>> {
@@ -78,8 +91,21 @@ impl Opener {
             cluster: self.cluster,
             group,
         };
-        let files = self.files(&dir, identity, &spec.voters)?;
-        let (files, restart) = files;
+        let distrusted = self.repairs.take_distrust(group);
+        let opened = match distrusted {
+            false => self.files(&dir, identity, &spec.voters),
+            true => Err(OpenError::Damaged {
+                group,
+                what: "a reader met damage".to_owned(),
+            }),
+        };
+        let (files, restart) = match opened {
+            Err(error @ OpenError::Damaged { .. }) => {
+                self.mend(&dir, identity, error)?;
+                self.files(&dir, identity, &spec.voters)?
+            }
+            other => other?,
+        };
         let mut machine = spec.state_machine;
         if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
             machine
@@ -94,6 +120,27 @@ impl Opener {
             watermark: Watermark::new(self.node),
             preferred: spec.preferred == Some(self.node),
         })
+    }
+
+    /// Repairs what can be repaired from the log itself. If something is missing, the repair from others begins, and `error` is returned.
+    fn mend(&self, dir: &Path, identity: LogIdentity, error: OpenError) -> Result<(), OpenError> {
+        let group = identity.group;
+        tracing::error!(group, %error, "a log is damaged; looking at every byte of it");
+        let repair = open_damaged(&self.fs, dir, identity, &self.log_options)?;
+        let Some(repair) = repair else {
+            tracing::warn!(group, "the log is whole again, by its own files");
+            return Ok(());
+        };
+        for missing in repair.missing() {
+            tracing::error!(
+                group,
+                first = missing.first,
+                last = missing.last,
+                "entries are damaged or missing; asking the other replicas for them"
+            );
+        }
+        self.repairs.begin(Repairing::new(group, repair));
+        Err(error)
     }
 
     fn files(
@@ -118,6 +165,37 @@ impl Opener {
     }
 }
 
+/// Looks at every byte of the log in `dir` and repairs what its own files suffice for: `None` if that was all. Else the repair that lacks
+/// something.
+///
+/// # Errors
+/// [`OpenError`] if the files cannot be repaired at all: foreign, of a newer release, on a failing disk.
+pub fn open_damaged(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    identity: LogIdentity,
+    options: &LogOptions,
+) -> Result<Option<Repair>, OpenError> {
+    let group = identity.group;
+    let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
+    let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
+    let base = match snapshot {
+        Some(snapshot) => base_of(group, &snapshot.bytes)?,
+        None => LogBase::default(),
+    };
+    let examined = Repair::examine(Arc::clone(fs), dir, identity, options.clone(), &base);
+    let mut repair = examined.map_err(|source| OpenError::Log { group, source })?;
+    if repair.is_sound() {
+        return Ok(None);
+    }
+    match repair.finish() {
+        Ok(()) => Ok(None),
+        Err(RepairError::Fault(fault)) => Err(fault.into()),
+        // Also when there is no room: whoever drives the repair waits for it.
+        Err(_) => Ok(Some(repair)),
+    }
+}
+
 /// Opens ballot, log and snapshot in `dir`, which exists, and reads what a replica starts with.
 ///
 /// # Errors
@@ -135,6 +213,11 @@ pub fn open_files(
     let ballot = BallotFile::open(fs.as_ref(), &dir.join("ballot"));
     let (ballot_file, (term, vote)) =
         ballot.map_err(|source| OpenError::Ballot { group, source })?;
+    // A replica has a log before it has a term.
+    if term > 0 && !Log::is_there(fs.as_ref(), dir)? {
+        let what = "no file of the log is left".to_owned();
+        return Err(OpenError::Damaged { group, what });
+    }
     let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
     let (log, recovered) = log.map_err(|source| match source.is_damage() {
         true => OpenError::Damaged {
@@ -163,4 +246,18 @@ pub fn open_files(
         dir: dir.to_owned(),
     };
     Ok((files, restart))
+}
+
+/// The entry that a snapshot ends with: the log went at least that far, and may begin behind it.
+fn base_of(group: u64, snapshot: &[u8]) -> Result<LogBase, OpenError> {
+    let snapshot = Snapshot::decode(snapshot).map_err(|error| OpenError::Inconsistent {
+        group,
+        what: error.to_string(),
+    })?;
+    Ok(LogBase {
+        index: snapshot.index,
+        term: snapshot.term,
+        header_crc: snapshot.header_crc,
+        next_offset: snapshot.next_offset,
+    })
 }

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::effects::Effect;
 use super::replica::{Replica, Warming};
 use crate::raft::{AppendPlan, Index, Millis, NodeId, Role};
 use crate::wire::Content;
@@ -77,6 +78,10 @@ impl Replica {
         }
         self.warming.remove(&peer);
         match self.reader.read(first, last, bytes_max) {
+            Ok(run) if run.cold && !run.is_whole() => {
+                self.found_damage(peer, first, "a frame is not what was written");
+                None
+            }
             Ok(run) if run.first_index == first && run.last_index >= first => Some(Picked {
                 last: run.last_index,
                 bytes: run.bytes.len() as u64,
@@ -89,13 +94,24 @@ impl Replica {
                 None
             }
             Err(error) => {
-                // Other peers may hold what is damaged here; nothing is made up for it.
-                let group = self.config.group;
-                tracing::error!(group, peer, first, %error, "entries for a peer cannot be read");
-                self.raft.peer_unreachable(peer);
+                self.found_damage(peer, first, &error.to_string());
                 None
             }
         }
+    }
+
+    /// Other peers may hold what is damaged here; nothing is made up for it.
+    fn found_damage(&mut self, peer: NodeId, first: Index, what: &str) {
+        let group = self.config.group;
+        tracing::error!(
+            group,
+            peer,
+            first,
+            what,
+            "entries for a peer cannot be read; the log is to be repaired"
+        );
+        self.raft.peer_unreachable(peer);
+        self.effects.push(Effect::Damaged);
     }
 
     pub(super) fn on_warmed(&mut self, peer: NodeId, first: Index) {

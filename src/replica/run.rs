@@ -64,6 +64,8 @@ pub struct LoopConfig {
     pub meters: Meters,
     /// Called when the disk broke a promise; the process is to exit.
     pub on_fatal: Box<dyn Fn(Poisoned) + Send>,
+    /// Called with a group whose log turned out damaged; it is to be closed, distrusted and opened again.
+    pub on_damage: Box<dyn Fn(u64) + Send>,
 }
 
 /// Starts the loop as a task of the current tokio runtime, and the disk thread.
@@ -196,6 +198,7 @@ impl NodeLoop {
                 }
             }
             Mail::Warmed { group, peer, first } => self.input(group, Input::Warmed { peer, first }),
+            Mail::Damaged { group } => turn.damaged.push(group),
             Mail::Shutdown { done } => self.on_shutdown(done),
         }
     }
@@ -408,6 +411,9 @@ impl NodeLoop {
                 let reason = reason.to_owned();
                 (self.config.on_fatal)(Poisoned { group, reason });
             }
+        }
+        for group in turn.damaged {
+            (self.config.on_damage)(group);
         }
         if !turn.jobs.is_empty() {
             self.disk.submit(turn.jobs);

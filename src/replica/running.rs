@@ -48,6 +48,8 @@ pub(super) struct Caller {
 pub(super) struct Turn {
     pub(super) jobs: Vec<DiskJob>,
     pub(super) sends: Vec<(NodeId, Envelope)>,
+    /// Groups whose log turned out damaged.
+    pub(super) damaged: Vec<u64>,
 }
 
 impl Running {
@@ -77,6 +79,7 @@ impl Running {
                     bytes_max,
                 } => self.warm(group, peer, first, bytes_max, mailbox.clone()),
                 Effect::Publish(published) => self.watermark.publish(published),
+                Effect::Damaged => turn.damaged.push(group),
                 Effect::Reply { token, result } => {
                     if let Some(caller) = self.callers.remove(&token) {
                         caller.answer(result, meters);

@@ -11,7 +11,7 @@ use transport::{SendError, SendHalf};
 use super::metrics::TopicMetrics;
 use super::route;
 use super::shared::Shared;
-use crate::replica::{Group, Watermark};
+use crate::replica::{Group, Replicas, Watermark};
 use crate::wire::{ApiError, FetchFrom, Reply, encode_reply};
 
 /// Most bytes in one reply's body, whatever the client asks for; a single frame may be larger.
@@ -69,7 +69,9 @@ async fn run(shared: &Shared, send: &mut SendHalf, fetch: &Fetch) -> Result<(), 
     drop(state);
     // The search may wait for the disk.
     let (from, max_bytes) = (fetch.from, fetch.max_bytes);
-    let found = tokio::task::spawn_blocking(move || Cursor::at(&group, from, max_bytes)).await;
+    let replicas = shared.replicas.clone();
+    let found =
+        tokio::task::spawn_blocking(move || Cursor::at(&replicas, &group, from, max_bytes)).await;
     let mut cursor = found.map_err(|_| ApiError::Internal)??;
     cursor.metrics = Some(metrics);
     loop {
@@ -87,6 +89,7 @@ async fn run(shared: &Shared, send: &mut SendHalf, fetch: &Fetch) -> Result<(), 
 
 /// A place in a group's log, and what is needed to go on from there.
 struct Cursor {
+    replicas: Replicas,
     group: u64,
     watermark: Watermark,
     reader: LogReader,
@@ -100,7 +103,12 @@ struct Cursor {
 
 impl Cursor {
     /// Finds the place to start from; blocks.
-    fn at(group: &Group, from: FetchFrom, max_bytes: u32) -> Result<Cursor, ApiError> {
+    fn at(
+        replicas: &Replicas,
+        group: &Group,
+        from: FetchFrom,
+        max_bytes: u32,
+    ) -> Result<Cursor, ApiError> {
         let (watermark, reader) = (group.watermark().clone(), group.reader().clone());
         // In this order: a later high watermark with an earlier index starts too early, which the client skips; never too late.
         let readable = watermark.applied_index();
@@ -125,10 +133,11 @@ impl Cursor {
         };
         // What lies past the watermark is not settled yet: it may be replaced, and another frame be the first that is wanted.
         let next_index = found
-            .map_err(|error| failed(&error, out_of_range))?
+            .map_err(|error| failed(replicas, group.group(), &error, out_of_range))?
             .min(readable + 1);
         let bytes_max = (max_bytes as usize).clamp(1, REPLY_BYTES_MAX);
         let mut cursor = Cursor {
+            replicas: replicas.clone(),
             group: group.group(),
             watermark,
             reader,
@@ -151,7 +160,7 @@ impl Cursor {
         let run = self
             .reader
             .read(self.next_index, readable, 1)
-            .map_err(|error| failed(&error, || ApiError::Internal))?;
+            .map_err(|error| self.failed(&error, || ApiError::Internal))?;
         Ok(first_offset(&run.bytes))
     }
 
@@ -171,12 +180,22 @@ impl Cursor {
                 tokio::task::spawn_blocking(move || reader.populate(from, bytes_max)).await;
             populated
                 .map_err(|_| ApiError::Internal)?
-                .map_err(|error| failed(&error, out_of_range))?;
+                .map_err(|error| self.failed(&error, out_of_range))?;
         }
         let run = self
             .reader
             .read(self.next_index, readable, self.bytes_max)
-            .map_err(|error| failed(&error, out_of_range))?;
+            .map_err(|error| self.failed(&error, out_of_range))?;
+        if run.cold && !run.is_whole() {
+            // A consumer would refuse it; another replica has what was written.
+            tracing::error!(
+                group = self.group,
+                from = run.first_index,
+                "a frame on the disk is not what was written"
+            );
+            self.replicas.report_damage(self.group);
+            return Err(ApiError::Unavailable.into());
+        }
         let first_offset = self.next_offset.max(first_offset(&run.bytes));
         self.next_index = run.last_index + 1;
         if run.next_offset <= self.next_offset {
@@ -193,6 +212,10 @@ impl Cursor {
         let (kind, head) = encode_reply(&self.fetched(first_offset, false));
         send.send(kind, &head, &mut [run.bytes]).await?;
         Ok(true)
+    }
+
+    fn failed(&self, error: &ReadError, out_of_range: impl FnOnce() -> ApiError) -> ApiError {
+        failed(&self.replicas, self.group, error, out_of_range)
     }
 
     async fn send_end(&self, send: &mut SendHalf) -> Result<(), SendError> {
@@ -232,9 +255,19 @@ fn first_offset(run: &[u8]) -> u64 {
         .base_offset
 }
 
-fn failed(error: &ReadError, out_of_range: impl FnOnce() -> ApiError) -> ApiError {
+fn failed(
+    replicas: &Replicas,
+    group: u64,
+    error: &ReadError,
+    out_of_range: impl FnOnce() -> ApiError,
+) -> ApiError {
     match error {
         ReadError::Trimmed { .. } | ReadError::OffsetOutOfRange { .. } => out_of_range(),
+        damage if damage.is_damage() => {
+            tracing::error!(group, error = %damage, "a log cannot be read; it is to be repaired");
+            replicas.report_damage(group);
+            ApiError::Unavailable
+        }
         other => {
             tracing::error!(error = %other, "a log cannot be read");
             ApiError::Internal

@@ -113,6 +113,38 @@ impl Metrics {
             .increment(1);
     }
 
+    /// Counts a log that was found damaged while in use.
+    pub fn damage_found(&self) {
+        self.counter("plimsoll_damage_found_total", Vec::new())
+            .increment(1);
+    }
+
+    /// Counts a damaged log that is whole again.
+    pub fn repaired(&self) {
+        self.counter("plimsoll_repairs_total", Vec::new())
+            .increment(1);
+    }
+
+    /// Counts what another node gave for a repair.
+    pub fn repaired_entries(&self, entries: u64, bytes: u64) {
+        self.counter("plimsoll_repaired_entries_total", Vec::new())
+            .increment(entries);
+        self.counter("plimsoll_repaired_bytes_total", Vec::new())
+            .increment(bytes);
+    }
+
+    /// Counts what the search for damage has read.
+    pub fn scrubbed(&self, bytes: u64) {
+        self.counter("plimsoll_scrub_bytes_total", Vec::new())
+            .increment(bytes);
+    }
+
+    /// Notes that the search for damage has read everything, at this time since 1970.
+    pub fn scrub_pass(&self, unix_seconds: u64) {
+        self.gauge("plimsoll_scrub_last_pass_timestamp_seconds")
+            .set(unix_seconds as f64);
+    }
+
     /// One scrape, in Prometheus text format: everything counted, and what `fill` puts into the sample.
     #[must_use]
     pub fn render(&self, fill: impl FnOnce(&Sample<'_>)) -> String {

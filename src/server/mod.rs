@@ -16,6 +16,7 @@ mod probe;
 mod produce;
 mod producer_ids;
 mod reconcile;
+mod repair;
 mod report;
 mod route;
 mod shared;

@@ -17,6 +17,7 @@ use super::error::{NodeFailure, StartError};
 use super::metrics::Metrics;
 use super::peer::{Outgoing, Peers};
 use super::producer_ids::ProducerIds;
+use super::repair::{self, Repairs, Scrubber};
 use super::shared::Shared;
 use super::{accept, produce, reconcile, transfer};
 use crate::config::Config;
@@ -24,7 +25,9 @@ use crate::controller::{
     CONTROLLER_GROUP, ControllerMachine, ControllerView, PARTITIONS_PER_TOPIC_MAX,
 };
 use crate::raft;
-use crate::replica::{self, GroupSpec, LoopConfig, MailboxLimits, Poisoned, ReplicaConfig};
+use crate::replica::{
+    self, GroupSpec, LoopConfig, MailboxLimits, OpenError, Poisoned, ReplicaConfig,
+};
 use crate::wire::BatchCaps;
 
 /// How long a graceful stop may take before it is cut short; nothing acked depends on its end.
@@ -101,6 +104,8 @@ pub(super) struct Network {
     endpoint: Endpoint,
     /// Tells of a broken disk; closed when the replicas' loop has ended.
     poisoned: mpsc::UnboundedReceiver<Poisoned>,
+    /// Ends with the network.
+    _scrubber: Scrubber,
 }
 
 impl Network {
@@ -132,23 +137,19 @@ impl Network {
         })?;
         let peers = Peers::connect(&config, &endpoint);
         let (fatal, poisoned) = mpsc::unbounded_channel();
+        let (damage, damaged) = mpsc::unbounded_channel();
         let replicas = replica::spawn(
-            loop_config(&config, &metrics, fs, data_dir, fatal)?,
+            loop_config(&config, &metrics, fs, data_dir, fatal, damage)?,
             Arc::new(Outgoing(Arc::clone(&peers))),
         )
         .map_err(StartError::Thread)?;
         peers.attach(replicas.clone());
         let view = ControllerView::default();
-        let controller = GroupSpec {
-            group: CONTROLLER_GROUP,
-            voters: config.nodes.iter().map(|node| node.id).collect(),
-            preferred: config.nodes.first().map(|node| node.id),
-            state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
+        let damaged_controller = match replicas.open(controller(&config, &view)).await {
+            Ok(_) => None,
+            Err(OpenError::Damaged { group, .. }) => Some(group),
+            Err(error) => return Err(StartError::Controller(error.to_string())),
         };
-        replicas
-            .open(controller)
-            .await
-            .map_err(|error| StartError::Controller(error.to_string()))?;
         let produce_bytes = produce::budget(&config.limits);
         let shared = Arc::new(Shared {
             config,
@@ -160,8 +161,11 @@ impl Network {
             produce_bytes: Arc::new(Semaphore::new(produce_bytes)),
             clients: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            repairs: Repairs::new(),
             reconciled: reconcile::channel(),
         });
+        repair::start(&shared, damaged_controller, damaged);
+        let scrubber = Scrubber::start(&shared).map_err(StartError::Thread)?;
         tokio::spawn(accept::accept(Arc::clone(&shared), endpoint.clone()));
         tokio::spawn(reconcile::reconcile(Arc::clone(&shared), leftovers));
         tokio::spawn(transfer::spread(Arc::clone(&shared)));
@@ -171,6 +175,7 @@ impl Network {
             shared,
             endpoint,
             poisoned,
+            _scrubber: scrubber,
         })
     }
 
@@ -206,6 +211,16 @@ impl Network {
     }
 }
 
+/// The controller's group.
+pub(super) fn controller(config: &Config, view: &ControllerView) -> GroupSpec {
+    GroupSpec {
+        group: CONTROLLER_GROUP,
+        voters: config.nodes.iter().map(|node| node.id).collect(),
+        preferred: config.nodes.first().map(|node| node.id),
+        state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
+    }
+}
+
 /// The settings of the replicas' loop. `fatal` is told when a disk breaks a promise, and closed when the loop ends.
 fn loop_config(
     config: &Config,
@@ -213,6 +228,7 @@ fn loop_config(
     fs: Arc<dyn Fs>,
     data_dir: Arc<DataDir>,
     fatal: mpsc::UnboundedSender<Poisoned>,
+    damage: mpsc::UnboundedSender<u64>,
 ) -> Result<LoopConfig, StartError> {
     let limits = &config.limits;
     let pool = Preparer::start(
@@ -257,6 +273,10 @@ fn loop_config(
         },
         preparer: Some(preparer),
         meters: metrics.meters(),
+        on_damage: Box::new(move |group| {
+            // Fails only if the node is past caring.
+            let _ = damage.send(group);
+        }),
         on_fatal: Box::new(move |poisoned| {
             // Fails only if the node is past caring.
             let _ = fatal.send(poisoned);

@@ -49,7 +49,10 @@ impl Probe for NodeProbe {
             };
             sample.link(peer, stats.rtt.as_secs_f64(), totals);
         }
+        let repairs = shared.replicas.repairs();
         sample.node(&NodeSample {
+            groups_damaged: repairs.len() as u64,
+            groups_halted: repairs.iter().filter(|repair| repair.halted).count() as u64,
             client_connections: shared.clients.load(Ordering::Relaxed),
             peer_connections: shared.peers.accepted_count() as u64,
             disk_free_bytes: self.fs.free_bytes(&self.data_dir).unwrap_or(0),
@@ -119,6 +122,15 @@ pub(super) fn missing(shared: &Shared) -> Vec<String> {
     let mut missing = Vec::new();
     if shared.is_stopping() {
         missing.push("the node is shutting down".to_owned());
+    }
+    for repair in shared.replicas.repairs() {
+        missing.push(match repair.halted {
+            true => format!(
+                "group {} is halted: no node has entry {}, which is damaged here",
+                repair.group, repair.first_missing
+            ),
+            false => format!("group {} is being repaired from other nodes", repair.group),
+        });
     }
     let controller = shared.replicas.get(CONTROLLER_GROUP);
     let Some(controller) = controller else {

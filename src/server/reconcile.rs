@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::repair;
 use super::shared::Shared;
 use crate::controller::State;
 use crate::replica::{GroupSpec, OpenError};
@@ -38,6 +39,7 @@ pub(super) async fn reconcile(shared: Arc<Shared>, leftovers: Vec<u64>) {
         };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            () = shared.repairs.reopen.notified() => {}
             () = retry => {}
         }
     }
@@ -58,9 +60,10 @@ pub(super) fn channel() -> watch::Sender<Reconciled> {
 }
 
 /// Opens what belongs here, closes and deletes what does not any more. False if a group could not be opened.
-async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -> bool {
+async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u64>) -> bool {
     let here = shared.config.node.id;
     let open: BTreeSet<u64> = shared.replicas.groups().into_iter().collect();
+    leftovers.extend(shared.replicas.repairs().iter().map(|repair| repair.group));
     let gone = open
         .union(leftovers)
         .copied()
@@ -68,6 +71,9 @@ async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -
         .collect::<Vec<_>>();
     for group in gone {
         shared.peers.close_group(group);
+        if shared.replicas.repair(group).is_some() {
+            shared.replicas.end_repair(group);
+        }
         match shared.replicas.close(group, true).await {
             Ok(()) => tracing::info!(group, "removed the replica of a deleted topic"),
             Err(error) => {
@@ -79,6 +85,7 @@ async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -
     let specs = state
         .groups()
         .filter(|(group, replicas)| replicas.contains(&here) && !open.contains(group))
+        .filter(|(group, _)| shared.replicas.repair(*group).is_none())
         .map(|(group, replicas)| GroupSpec {
             group,
             voters: replicas.to_vec(),
@@ -89,11 +96,12 @@ async fn settle(shared: &Shared, state: &State, leftovers: &mut BTreeSet<u64>) -
     for spec in &specs {
         leftovers.remove(&spec.group);
     }
-    open_all(shared, specs).await
+    let whole = shared.replicas.repairs().is_empty();
+    open_all(shared, specs).await && whole
 }
 
 /// Opens groups, some at a time, in their order. False if one could not be opened.
-async fn open_all(shared: &Shared, specs: Vec<GroupSpec>) -> bool {
+async fn open_all(shared: &Arc<Shared>, specs: Vec<GroupSpec>) -> bool {
     let mut waiting = specs.into_iter();
     let mut opening = JoinSet::new();
     let mut complete = true;
@@ -109,6 +117,10 @@ async fn open_all(shared: &Shared, specs: Vec<GroupSpec>) -> bool {
             None => return complete && waiting.next().is_none(),
             Some(Ok((_, Ok(_)))) => {}
             Some(Ok((_, Err(OpenError::ShuttingDown)))) => complete = false,
+            Some(Ok((group, Err(OpenError::Damaged { .. })))) => {
+                repair::begin(shared, group);
+                complete = false;
+            }
             Some(Ok((group, Err(error)))) => {
                 tracing::error!(group, %error, "a group cannot be opened on this node");
                 complete = false;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::shared::Shared;
 use crate::controller::CONTROLLER_GROUP;
 use crate::raft::Role;
-use crate::replica::{GroupStatus as OwnStatus, Replicas};
+use crate::replica::{GroupStatus as OwnStatus, RepairStatus, Replicas};
 use crate::wire::{
     ClusterStatus, GroupStatus, NodeReport, NodeStatus, ReplicaReport, ReplicaRole, ReplicaStatus,
 };
@@ -23,9 +23,28 @@ pub(super) async fn own(node: u64, replicas: &Replicas) -> NodeReport {
             reports.push(replica(&status));
         }
     }
+    reports.extend(replicas.repairs().iter().map(repairing));
     NodeReport {
         node,
         replicas: reports,
+    }
+}
+
+/// A replica whose log is damaged: it takes no part, and knows only how far its log goes.
+fn repairing(status: &RepairStatus) -> ReplicaReport {
+    ReplicaReport {
+        group: status.group,
+        role: match status.halted {
+            true => ReplicaRole::Halted,
+            false => ReplicaRole::Damaged,
+        },
+        term: 0,
+        leader: None,
+        durable_index: status.last_index,
+        commit_index: 0,
+        high_watermark: 0,
+        log_start: 0,
+        followers: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::peer::Peers;
 use super::producer_ids::ProducerIds;
 use super::reconcile::Reconciled;
+use super::repair::Repairs;
 use crate::config::Config;
 use crate::controller::{
     CONTROLLER_GROUP, Command, ControllerView, Outcome, Refusal, decode_outcome, encode_command,
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) produce_bytes: Arc<Semaphore>,
     pub(super) clients: AtomicU64,
     pub(super) stopping: AtomicBool,
+    pub(super) repairs: Repairs,
     /// How far the open groups match the controller's view.
     pub(super) reconciled: watch::Sender<Reconciled>,
 }
@@ -51,7 +53,13 @@ impl Shared {
         if self.is_stopping() {
             return Err(ApiError::ShuttingDown);
         }
-        self.replicas.get(group).ok_or(ApiError::UnknownGroup)
+        self.replicas.get(group).ok_or_else(|| {
+            // Another replica serves meanwhile, and this one when it is repaired.
+            match self.replicas.repair(group) {
+                Some(_) => ApiError::Unavailable,
+                None => ApiError::UnknownGroup,
+            }
+        })
     }
 
     /// Sends the caller to the leader of `group`, as far as it is known here.

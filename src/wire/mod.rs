@@ -24,8 +24,8 @@ pub use batch::{
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use head::kind;
 pub use node::{
-    HELLO_HEAD_BYTES_MAX, NodeReport, ReplicaReport, StreamHello, decode_hello, decode_report,
-    encode_hello, encode_report,
+    HELLO_HEAD_BYTES_MAX, NodeReport, ReplicaReport, StreamHello, decode_frames, decode_hello,
+    decode_report, encode_frames, encode_hello, encode_report,
 };
 pub use peer::{Content, Envelope, ForwardAck, PeerCaps, decode_envelopes, encode_envelopes};
 pub use reply::{

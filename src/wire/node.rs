@@ -25,6 +25,21 @@ pub enum StreamHello {
     },
     /// A question: the answer is one [`NodeReport`], and the stream ends.
     Report,
+    /// A question for entries that are damaged at the one who asks: the answer is one message with whole frames in its body that end
+    /// with the last one, or none, and the stream ends.
+    Repair {
+        /// The group.
+        group: u64,
+        /// First entry that is missing.
+        first: u64,
+        /// Last one (inclusive).
+        last: u64,
+    },
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct FramesHead {
+    group: u64,
 }
 
 /// What a node knows of its own replicas.
@@ -100,6 +115,22 @@ pub fn decode_report(kind: u8, head: &[u8]) -> Result<NodeReport, WireError> {
     )
 }
 
+/// Kind byte and head of an answer to [`StreamHello::Repair`]; the frames are its body.
+pub fn encode_frames(group: u64) -> (u8, Vec<u8>) {
+    (kind::FRAMES, seal(&FramesHead { group }))
+}
+
+/// Reads the head of such an answer back: the group. The frames themselves are not looked into.
+///
+/// # Errors
+/// [`WireError`] for another kind or version, a head over its cap, or an archive that does not validate.
+pub fn decode_frames(kind: u8, head: &[u8]) -> Result<u64, WireError> {
+    let head = open::<FramesHead>(kind, self::kind::FRAMES, head, HELLO_HEAD_BYTES_MAX, |_| {
+        Ok(())
+    })?;
+    Ok(head.group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,10 +163,17 @@ mod tests {
             StreamHello::Control,
             StreamHello::Replication { group: u64::MAX },
             StreamHello::Report,
+            StreamHello::Repair {
+                group: 7,
+                first: 8,
+                last: u64::MAX,
+            },
         ] {
             let (kind, head) = encode_hello(&hello);
             assert_eq!(decode_hello(kind, &head), Ok(hello));
         }
+        let (kind, head) = encode_frames(9);
+        assert_eq!(decode_frames(kind, &head), Ok(9));
         let (kind, head) = encode_report(&report());
         assert_eq!(decode_report(kind, &head), Ok(report()));
     }

@@ -196,6 +196,10 @@ pub enum ReplicaRole {
     Learner,
     /// Not known to the answering node.
     Unknown,
+    /// Its log is damaged and being repaired from the others; it takes no part meanwhile.
+    Damaged,
+    /// Its log is damaged, and no replica has what is missing.
+    Halted,
 }
 
 impl ReplicaRole {
@@ -207,6 +211,8 @@ impl ReplicaRole {
             Self::Candidate => "candidate",
             Self::Learner => "learner",
             Self::Unknown => "unknown",
+            Self::Damaged => "damaged",
+            Self::Halted => "halted",
         }
     }
 }

@@ -77,6 +77,7 @@ impl Cluster {
             log: LogConfig {
                 segment_bytes_first: 256 << 10,
                 segment_bytes_max: 4 << 20,
+                ..LogConfig::default()
             },
             limits: LimitsConfig {
                 batch_bytes_max: 1 << 20,

@@ -7,6 +7,7 @@
 
 mod admission;
 mod client;
+mod damage;
 mod forwarding;
 mod harness;
 mod hostile;

@@ -255,6 +255,7 @@ impl Cluster {
                     node.reader.populate(first, bytes_max).unwrap();
                     warm.push((peer, first));
                 }
+                Effect::Damaged => panic!("nothing spoils a log here while it is open"),
                 Effect::Publish(published) => {
                     assert!(published.high_watermark >= node.published.high_watermark);
                     node.published = published;

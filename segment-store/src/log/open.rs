@@ -16,7 +16,7 @@ use crate::mutation;
 use crate::prepare::Preparer;
 use crate::recover::{Examined, Findings, Recovered, TailVerdict, examine};
 use crate::repair::finish_repairs;
-use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader};
+use crate::segment::{EndMark, FileName, HEADER_PAGE, SegmentHeader};
 use crate::tail::{Tail, write_footer};
 use crate::view::{SegmentView, Shared};
 
@@ -52,6 +52,20 @@ impl Log {
         let mut log = Log::assemble(fs, dir, identity, options, preparer, findings)?;
         log.settle(recovered.tail)?;
         Ok((log, recovered))
+    }
+
+    /// Whether `dir` holds any segment, in whatever state: a log that is opened without any is a new one.
+    pub fn is_there(fs: &dyn Fs, dir: &Path) -> Result<bool, Fault> {
+        let names = fs
+            .list(dir)
+            .map_err(|error| Fault::new("listing", dir, error))?;
+        let is_segment = |name: &String| {
+            matches!(
+                FileName::parse(name),
+                FileName::Segment(_) | FileName::Repaired(_)
+            )
+        };
+        Ok(names.iter().any(is_segment))
     }
 
     /// Makes the first segment of a new log.

@@ -90,6 +90,10 @@ pub struct NodeSample {
     pub peer_connections: u64,
     /// Bytes free on the file system of the data folder.
     pub disk_free_bytes: u64,
+    /// Replicas being repaired.
+    pub groups_damaged: u64,
+    /// Those among them that nobody can help.
+    pub groups_halted: u64,
 }
 
 impl<'a> Sample<'a> {
@@ -168,6 +172,8 @@ impl<'a> Sample<'a> {
             self.gauge("plimsoll_connections", label, connections);
         }
         self.gauge("plimsoll_disk_free_bytes", Vec::new(), node.disk_free_bytes);
+        self.gauge("plimsoll_groups_damaged", Vec::new(), node.groups_damaged);
+        self.gauge("plimsoll_groups_halted", Vec::new(), node.groups_halted);
     }
 
     pub(super) fn render(&self) -> String {

@@ -7,12 +7,14 @@
 
 mod dial;
 mod lane;
+mod repair;
 mod serve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use transport::{Alpn, Connection, Endpoint, Limits, Link};
 
@@ -22,6 +24,8 @@ use crate::raft::Message;
 use crate::replica::{Outbound, Replicas};
 use crate::wire::{Content, Envelope, PeerCaps, StreamHello};
 
+/// Nodes that repair and are answered at a time.
+const GIVING_MAX: usize = 4;
 /// What a message between nodes may hold besides its entries.
 const BODY_SLACK_BYTES: usize = 64 << 10;
 
@@ -35,6 +39,8 @@ pub(super) struct Peers {
     runtime: Handle,
     /// Set once, right after the replicas were made around this very object.
     replicas: OnceLock<Replicas>,
+    /// Bounds what is read from the disk for nodes that repair.
+    giving: Semaphore,
 }
 
 /// One other node: the connections dialed to it, and the lanes in both directions.
@@ -101,6 +107,7 @@ impl Peers {
             },
             runtime: Handle::current(),
             replicas: OnceLock::new(),
+            giving: Semaphore::new(GIVING_MAX),
         })
     }
 
@@ -180,7 +187,9 @@ impl Peer {
     fn link(&self, stream: StreamHello) -> &Link {
         match stream {
             StreamHello::Control => &self.control,
-            StreamHello::Replication { .. } | StreamHello::Report => &self.bulk,
+            StreamHello::Replication { .. } | StreamHello::Report | StreamHello::Repair { .. } => {
+                &self.bulk
+            }
         }
     }
 }

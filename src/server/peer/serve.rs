@@ -11,6 +11,7 @@ use transport::{Connection, Limits, RecvHalf, SendHalf, close};
 use super::dial::{StreamEnd, deliver_from};
 use super::lane::Lane;
 use super::{Peer, Peers, lock};
+use crate::replica::Wanted;
 use crate::server::report;
 use crate::wire::{HELLO_HEAD_BYTES_MAX, StreamHello, decode_hello, encode_report};
 
@@ -89,6 +90,10 @@ async fn serve_stream(
             }
             Err(error) => error.into(),
         };
+    }
+    if let StreamHello::Repair { group, first, last } = hello {
+        let wanted = Wanted { group, first, last };
+        return peers.give_frames(peer.node, wanted, send).await;
     }
     let lane = Lane::new(Arc::clone(&peer.budget));
     lock(&peer.replies).insert(hello, Arc::clone(&lane));

@@ -499,6 +499,7 @@ impl Process {
                         .expect("the disk reads well");
                     turn.warm.push((group, peer, first));
                 }
+                Effect::Damaged => panic!("{id}: group {group}: nothing spoils a log here"),
                 Effect::Publish(published) => {
                     checks.published(id, group, &running.published, &published, &running.reader);
                     running.published = published;
