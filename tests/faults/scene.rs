@@ -26,10 +26,12 @@ pub(crate) struct Scene {
 
 /// Cycles per test; a few in CI, any number by hand.
 pub(crate) fn cycles(usual: u32) -> u32 {
-    match std::env::var("PLIMSOLL_KILL_CYCLES") {
+    let cycles = match std::env::var("PLIMSOLL_KILL_CYCLES") {
         Ok(text) => text.parse().expect("PLIMSOLL_KILL_CYCLES is a number"),
         Err(_) => usual,
-    }
+    };
+    eprintln!("{cycles} cycles");
+    cycles
 }
 
 /// Seed of what is drawn at random; printed, and set by hand to draw the same again.
