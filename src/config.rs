@@ -60,6 +60,10 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// TCP address of `/livez`, `/readyz` and `/metrics`.
     pub admin: SocketAddr,
+    /// Whether the node joins a cluster that runs already, as `plimsoll init --add-node` says: then the others of `nodes` are where it finds
+    /// that cluster. Otherwise `nodes`, the same in the settings of each, are what the cluster is founded with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins: bool,
 }
 
 /// Paths of the PEM files of one side.
@@ -260,6 +264,15 @@ impl Config {
     #[must_use]
     pub fn cluster_id(&self) -> [u8; 16] {
         cluster_id_bytes(&self.node.cluster_id).expect("validate() has checked the form")
+    }
+
+    /// The nodes that the cluster is founded with, ascending. A node that joins is none of them.
+    #[must_use]
+    pub fn founders(&self) -> Vec<u64> {
+        let mut founders: Vec<u64> = self.nodes.iter().map(|node| node.id).collect();
+        founders.retain(|node| !self.node.joins || *node != self.node.id);
+        founders.sort_unstable();
+        founders
     }
 
     /// The settings as TOML text, as `init` writes them.

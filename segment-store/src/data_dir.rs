@@ -5,6 +5,8 @@
 //! ```text
 //! DIR/LOCK       locked while a process uses the directory
 //! DIR/identity   cluster, node and replica id, written once
+//! DIR/standing   how often the node has started, with a nonce for each start
+//! DIR/peers      what was last seen of the other nodes
 //! DIR/groups/N/  the folder of group N
 //! DIR/pool/      prewritten files waiting for use
 //! ```
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use crate::fault::{Fault, is_no_space};
 use crate::fs::{Fs, Lock, SECTOR_BYTES, ensure_dir, ensure_own_dir, parent_of};
 use crate::sealed_page::{PageError, SealedPage};
+use crate::standing::{Bar, Memory};
 
 const MAGIC: [u8; 8] = *b"PLIMNODE";
 const VERSION: u16 = 1;
@@ -79,6 +82,24 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
+    },
+    /// What the node remembers of its starts, or of the others, is damaged.
+    #[error("{} is damaged ({detail}): {advice}", path.display())]
+    DamagedMemory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The directory must not be used again.
+    #[error("{} {}", path.display(), barred(*bar))]
+    Barred {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        bar: Bar,
     },
     /// A later Plimsoll made the directory.
     #[error("{} has version {version}, this program knows up to {VERSION}: run the newer one", path.display())]
@@ -151,6 +172,11 @@ impl DataDir {
     /// Identity of what this disk holds, drawn when the directory was made.
     pub fn replica(&self) -> [u8; 16] {
         self.replica
+    }
+
+    /// What the node remembers of its starts and of the others. Valid as long as the directory is open.
+    pub fn memory(&self) -> Memory {
+        Memory::new(Arc::clone(&self.fs), self.path.clone())
     }
 
     /// Folder of a group, which need not exist.
@@ -351,6 +377,19 @@ fn check_owner(
         });
     }
     Ok(())
+}
+
+fn barred(bar: Bar) -> &'static str {
+    match bar {
+        Bar::Refused => {
+            "was refused by the cluster, as it lacks what this node had before: it must not be used again. Give the node's place to a \
+             new one with `plimsoll cluster replace-node`"
+        }
+        Bar::Removed => {
+            "belongs to a node that was removed from its cluster: it is of no more use, and can be deleted. A new node gets a number \
+             that was never used, by `plimsoll init --add-node`"
+        }
+    }
 }
 
 /// The usual notation, so that a message can be compared with the configuration.

@@ -1,7 +1,9 @@
-//! `plimsoll init`: certificates and settings for a new cluster.
+//! `plimsoll init`: certificates and settings for a new cluster, or for one more node of a cluster that runs.
 //!
 //! Owns the names and the layout of the files in a cluster's folder, which `dev` uses too. Must not overwrite anything: a
 //! folder that is not empty is refused. Private keys are readable by their owner alone.
+
+mod add_node;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -28,26 +30,34 @@ const PORT_STEP: u16 = 10;
 /// Name of a cluster whose folder's name cannot be one.
 const CLUSTER_NAME: &str = "plimsoll";
 
-/// Make certificates and settings for a cluster of separate processes
+/// Make certificates and settings for a cluster of separate processes, or for one more node
 #[derive(Args)]
 pub(crate) struct Init {
-    /// Folder to fill; made if it does not exist, refused if it is not empty
+    /// Folder to fill; made if it does not exist, refused if it is not empty. With --add-node, the folder of a cluster
     dir: PathBuf,
     /// Number of nodes; an even number survives no more failures than the odd one below
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9))]
-    nodes: u16,
-    /// Host that peers and clients dial; edit the files for nodes on several machines
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
-    /// Node n uses port P+10*(n-1) for QUIC (UDP) and the next one for admin HTTP (TCP)
-    #[arg(long, value_name = "P", default_value_t = PORT_BASE, value_parser = clap::value_parser!(u16).range(1..=65_000))]
-    port_base: u16,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9), required_unless_present = "add_node", conflicts_with = "add_node")]
+    nodes: Option<u16>,
+    /// Make one more node, for `plimsoll cluster add-node` or `replace-node`
+    #[arg(long)]
+    add_node: bool,
+    /// Host that peers and clients dial [default: 127.0.0.1, or that of the other nodes]; edit the files for nodes on several machines
+    #[arg(long)]
+    host: Option<String>,
+    /// Node n uses port P+10*(n-1) for QUIC (UDP) and the next one for admin HTTP (TCP) [default: 7600, or that of the other nodes]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    port_base: Option<u16>,
 }
 
 impl Init {
     pub(crate) fn run(self, format: Format) -> Result<(), Failure> {
         let dir = &self.dir;
-        let client = make_cluster(dir, self.nodes, &self.host, self.port_base)?;
+        let Some(nodes) = self.nodes else {
+            let added = add_node::add_node(dir, self.host.as_deref(), self.port_base)?;
+            return tell_added(dir, &added, format);
+        };
+        let host = self.host.as_deref().unwrap_or("127.0.0.1");
+        let client = make_cluster(dir, nodes, host, self.port_base.unwrap_or(PORT_BASE))?;
         let mut out = Out::new();
         match format {
             Format::Json => {
@@ -59,7 +69,7 @@ impl Init {
                 }))?;
             }
             Format::Human => {
-                let (dir, nodes) = (dir.display(), self.nodes);
+                let dir = dir.display();
                 out.line(format!("{dir} holds the cluster {:?}: settings and certificates for {nodes} node(s) and a client.\n", client.cluster))?;
                 out.line("Start each node, in a terminal of its own:")?;
                 for node in &client.nodes {
@@ -74,6 +84,32 @@ impl Init {
         }
         out.flush()
     }
+}
+
+/// What to type next for a node whose files were made.
+fn tell_added(dir: &Path, added: &NodeAddress, format: Format) -> Result<(), Failure> {
+    let mut out = Out::new();
+    let (id, address) = (added.id, &added.address);
+    let settings = dir.join(node_file(id));
+    match format {
+        Format::Json => {
+            out.json(&json!({ "node": id, "address": address, "settings": settings }))?;
+        }
+        Format::Human => {
+            out.line(format!(
+                "Settings and certificate of node {id} are made. Start it:"
+            ))?;
+            out.line(format!("    plimsoll serve {}", settings.display()))?;
+            out.line("\nand take it in, as one more node or in the place of another:")?;
+            out.line(format!(
+                "    plimsoll cluster add-node {id} --address {address}"
+            ))?;
+            out.line(format!(
+                "    plimsoll cluster replace-node OLD {id} --address {address}"
+            ))?;
+        }
+    }
+    out.flush()
 }
 
 /// Name of the settings file of a node.
@@ -140,6 +176,7 @@ fn plan(dir: &Path, nodes: u16, host: &str, port_base: u16) -> Result<Plan, Fail
             data_dir: format!("node-{node}").into(),
             listen: SocketAddr::new(ip, port(node)),
             admin: SocketAddr::new(ip, port(node) + 1),
+            joins: false,
         },
         tls: TlsConfig {
             ca: "ca.pem".into(),

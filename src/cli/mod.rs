@@ -51,7 +51,7 @@ struct Shared {
 enum Command {
     /// Run a whole cluster in this process; everything it needs is made on the first run
     Dev(dev::Dev),
-    /// Make certificates and settings for a cluster of separate processes
+    /// Make certificates and settings for a cluster of separate processes, or for one more node
     Init(init::Init),
     /// Run one node
     Serve(serve::Serve),
@@ -61,7 +61,7 @@ enum Command {
     Produce(produce::Produce),
     /// Print the records of a topic
     Consume(consume::Consume),
-    /// Show the nodes and the groups of the cluster
+    /// Show the nodes and the groups of the cluster, or change them
     Cluster(cluster::Cluster),
     /// Measure throughput and latency of the cluster
     Bench(bench::Bench),

@@ -170,6 +170,92 @@ impl Admin {
         }
     }
 
+    /// Makes the replica on node `to` the one that leads a partition whenever it can.
+    ///
+    /// # Errors
+    /// As [`end_offset`](Self::end_offset); [`ClientError::Refused`] if that node holds no replica.
+    pub async fn prefer_leader(
+        &self,
+        topic: &str,
+        partition: u32,
+        to: u64,
+    ) -> Result<(), ClientError> {
+        let group = self.group(topic, partition).await?;
+        self.change(Request::PreferLeader { group, to }).await?;
+        Ok(())
+    }
+
+    /// Hands leadership of the controller's group to node `to`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if that node has no vote in it; [`ClientError::Timeout`].
+    pub async fn transfer_controller(&self, to: u64) -> Result<(), ClientError> {
+        let request = Request::TransferLeader { group: 0, to };
+        match self
+            .cluster
+            .call(Target::Controller, &request, self.timeout)
+            .await?
+        {
+            (_, Reply::Transferred) => Ok(()),
+            (node, other) => Err(unexpected(node, &other)),
+        }
+    }
+
+    /// Takes a node into the cluster, which it joins as soon as it runs. It gets replicas of topics made from now on, and those that
+    /// [`rebalance`](Self::rebalance) moves to it. Asking again for the same is no error, here and in the calls below.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the number or the address is taken, or was used before; [`ClientError::Timeout`].
+    pub async fn add_node(&self, node: u64, address: &str) -> Result<(), ClientError> {
+        let address = address.to_owned();
+        self.change(Request::AddNode { node, address }).await?;
+        Ok(())
+    }
+
+    /// Has a node give its replicas to the others; gives how many have to move. The node is forgotten once they have, which
+    /// [`status`](Self::status) shows.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such node, it is the last one, or a topic has as many replicas as there are nodes;
+    /// [`ClientError::Timeout`].
+    pub async fn remove_node(&self, node: u64) -> Result<u64, ClientError> {
+        self.change(Request::RemoveNode { node }).await
+    }
+
+    /// Has a new node take the place of another, dead or alive; gives how many replicas have to move.
+    ///
+    /// # Errors
+    /// As [`add_node`](Self::add_node) and [`remove_node`](Self::remove_node).
+    pub async fn replace_node(
+        &self,
+        old: u64,
+        new: u64,
+        address: &str,
+    ) -> Result<u64, ClientError> {
+        let address = address.to_owned();
+        self.change(Request::ReplaceNode { old, new, address })
+            .await
+    }
+
+    /// Evens out replicas and preferred leaders over the nodes; gives how many replicas have to move.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if a partition would come to stand on dead nodes; [`ClientError::Timeout`].
+    pub async fn rebalance(&self) -> Result<u64, ClientError> {
+        self.change(Request::Rebalance).await
+    }
+
+    async fn change(&self, request: Request) -> Result<u64, ClientError> {
+        match self
+            .cluster
+            .call(Target::Controller, &request, self.timeout)
+            .await?
+        {
+            (_, Reply::Changed { moves }) => Ok(moves),
+            (node, other) => Err(unexpected(node, &other)),
+        }
+    }
+
     async fn group(&self, topic: &str, partition: u32) -> Result<u64, ClientError> {
         let info = self.describe_topic(topic).await?;
         let partitions = info.partitions.len() as u32;

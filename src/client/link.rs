@@ -4,7 +4,7 @@
 //! client. Connections are dialed when they are first needed and again after they were lost; what is known of leaders is a
 //! hint that an answer `NotLeader`, a refusal or silence puts right.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use transport::{
 
 use super::ClientError;
 use super::admin::unexpected;
+use super::backoff::{BACKOFF_FIRST, Backoff};
 use crate::config::ClientConfig;
 use crate::wire::{
     ApiError, Metadata, REPLY_HEAD_BYTES_MAX, Reply, Request, TopicInfo, decode_reply,
@@ -30,9 +31,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// What was learned less than this ago is not asked again.
 const METADATA_FRESH: Duration = Duration::from_millis(20);
-/// First and longest pause between two attempts.
-const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Caps on a reply without a body.
 const REPLY_LIMITS: Limits = Limits {
@@ -56,6 +54,8 @@ pub(super) enum Target {
 pub(super) struct Cluster {
     endpoint: Endpoint,
     nodes: Mutex<BTreeMap<u64, Arc<Node>>>,
+    /// The nodes of the settings.
+    seeds: BTreeSet<u64>,
     known: Mutex<Known>,
     /// Held while leaders are asked for, so that many who need to know ask once.
     asking: tokio::sync::Mutex<()>,
@@ -97,31 +97,6 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Pauses that grow, with jitter, until something succeeds.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    pub(super) fn new() -> Self {
-        Self {
-            next: BACKOFF_FIRST,
-        }
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.next = BACKOFF_FIRST;
-    }
-
-    /// The next pause: half of it fixed, half random.
-    pub(super) fn pause(&mut self) -> Duration {
-        let pause = self.next.mul_f64(0.5 + 0.5 * fastrand::f64());
-        self.next = (self.next * 2).min(BACKOFF_MAX);
-        pause
-    }
-}
-
 impl Cluster {
     /// Loads certificates, opens a socket, and asks the nodes of `config` until one answers.
     pub(super) async fn connect(config: &ClientConfig) -> Result<Self, ClientError> {
@@ -139,6 +114,7 @@ impl Cluster {
             .map(|node| (node.id, Node::new(node.id, node.address.clone())))
             .collect();
         let cluster = Self {
+            seeds: config.nodes.iter().map(|node| node.id).collect(),
             endpoint,
             nodes: Mutex::new(nodes),
             known: Mutex::default(),
@@ -334,6 +310,15 @@ impl Cluster {
             .or_insert_with(|| Node::new(id, address.to_owned()));
     }
 
+    /// Takes in the nodes of the cluster, and lets go of those that are in it no more; the ones of the settings stay in any case.
+    fn keep_nodes(&self, metadata: &Metadata) {
+        for node in &metadata.nodes {
+            self.learn_node(node.id, &node.address);
+        }
+        let known = |id: &u64| metadata.nodes.iter().any(|node| node.id == *id);
+        lock(&self.nodes).retain(|id, _| known(id) || self.seeds.contains(id));
+    }
+
     fn preferred(&self, target: Target) -> Option<u64> {
         match target {
             Target::Any => None,
@@ -388,9 +373,7 @@ impl Cluster {
     }
 
     fn take_in(&self, metadata: Metadata, asked: &[String]) {
-        for node in &metadata.nodes {
-            self.learn_node(node.id, &node.address);
-        }
+        self.keep_nodes(&metadata);
         let mut known = lock(&self.known);
         known.controller = metadata.controller_leader.or(known.controller);
         for name in asked {

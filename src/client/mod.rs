@@ -30,6 +30,7 @@
 //! ```
 
 mod admin;
+mod backoff;
 mod consumer;
 mod error;
 mod link;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use super::{ClientConfig, Config, ConfigError, KIB, MIB, NodeAddress};
 
 /// Most nodes of one cluster.
-const NODES_MAX: usize = 9;
+const NODES_MAX: usize = 32;
 /// Longest cluster name, as certificates carry it in one DNS label.
 const CLUSTER_NAME_MAX: usize = 40;
 
@@ -25,6 +25,13 @@ pub(super) fn node(config: &Config) -> Result<(), ConfigError> {
     let id = config.node.id;
     if !config.nodes.iter().any(|node| node.id == id) {
         return refuse("node.id", id, "the id of one of [[nodes]]");
+    }
+    if config.node.joins && config.nodes.len() == 1 {
+        return refuse(
+            "node.joins",
+            true,
+            "true only where [[nodes]] has a node of the cluster to join",
+        );
     }
     if config.node.listen.port() == 0 {
         return refuse(

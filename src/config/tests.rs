@@ -180,7 +180,7 @@ fn node_list_must_be_sound() {
         let (_, rest) = NODE.trim_start().split_once('\n').unwrap();
         refusal(&format!("nodes = {list}\n{rest}"), &[], &[])
     };
-    assert!(with("[]").contains("1 to 9 entries"));
+    assert!(with("[]").contains("1 to 32 entries"));
     assert!(with("[{ id = 0, address = 'a:1' }]").contains("from 1"));
     let twice = "[{ id = 1, address = 'a:1' }, { id = 1, address = 'a:2' }]";
     assert!(with(twice).contains("each id once"));

@@ -5,7 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 /// Version byte in front of every encoded command and outcome.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// One entry of group 0's log.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,8 @@ pub enum Command {
         name: String,
         /// How many partitions, from 1.
         partitions: u32,
-        /// How many replicas each partition has, from 1 to the number of `nodes`.
+        /// How many replicas each partition has, from 1 to the number of nodes; 0 for the default, as many as survive one failure.
         replicas: u32,
-        /// The nodes replicas may be placed on. Part of the command, so that all replicas of group 0 decide alike even while their
-        /// configurations differ.
-        nodes: Vec<u64>,
         /// Most partitions the cluster may have with this topic, as the proposing node is configured.
         partitions_max: u32,
         /// What the creator drew for this creation: repeated with it, the command finds its own topic.
@@ -35,6 +32,51 @@ pub enum Command {
     AllocateProducerIds {
         /// How many consecutive ids.
         count: u64,
+    },
+    /// Fills the registry of a new cluster with the nodes it was configured with. The first one counts; a later one changes nothing.
+    Found {
+        /// The nodes and the addresses they are dialed at.
+        nodes: Vec<(u64, String)>,
+    },
+    /// Takes a node into the cluster. It gets replicas with the next topics, and with `Rebalance`.
+    AddNode {
+        /// Its number, which no node of this cluster ever had.
+        node: u64,
+        /// `host:port` of its QUIC endpoint.
+        address: String,
+    },
+    /// Has a node give all its replicas to the others; it is forgotten once it has.
+    RemoveNode {
+        /// Its number.
+        node: u64,
+    },
+    /// Has a new node take over all replicas of an old one, which is forgotten after that.
+    ReplaceNode {
+        /// The node that leaves, dead or alive.
+        old: u64,
+        /// The number of the one that takes its place.
+        new: u64,
+        /// `host:port` of its QUIC endpoint.
+        address: String,
+    },
+    /// Evens out replicas and preferred leaders over the nodes.
+    Rebalance,
+    /// Makes a replica the preferred leader of its group.
+    PreferLeader {
+        /// The group.
+        group: u64,
+        /// The node of the replica.
+        node: u64,
+    },
+    /// Says that groups have become what they shall be: the leader of each has seen that membership committed.
+    Settle {
+        /// Group, and the version of the target that it has reached.
+        groups: Vec<(u64, u64)>,
+    },
+    /// Drops a node that leaves and holds nothing any more; its number is never used again.
+    ForgetNode {
+        /// Its number.
+        node: u64,
     },
 }
 
@@ -60,6 +102,11 @@ pub enum Outcome {
     },
     /// Nothing was changed.
     Refused(Refusal),
+    /// The cluster is, or becomes, as it was asked to be.
+    Changed {
+        /// Replicas that are to move to another node because of this command.
+        moves: u64,
+    },
 }
 
 /// Why a command changed nothing.
@@ -79,6 +126,13 @@ pub enum Refusal {
         /// Which, and what the range is.
         reason: String,
     },
+    /// The nodes of the cluster cannot be changed like that.
+    InvalidChange {
+        /// Why, and what would do.
+        reason: String,
+    },
+    /// The cluster has no nodes yet: its first leader has yet to say which they are.
+    Unfounded,
 }
 
 /// Bytes that are no command or outcome of a version this node knows.

@@ -38,11 +38,11 @@ impl StateMachine for ControllerMachine {
                 })
             }
         };
-        if matches!(
-            outcome,
-            Outcome::TopicCreated { .. } | Outcome::TopicDeleted { .. }
-        ) {
-            self.view.publish(self.state.clone());
+        match outcome {
+            Outcome::TopicCreated { .. }
+            | Outcome::TopicDeleted { .. }
+            | Outcome::Changed { .. } => self.view.publish(self.state.clone()),
+            Outcome::ProducerIds { .. } | Outcome::Refused(_) => {}
         }
         encode_outcome(&outcome)
     }
@@ -63,12 +63,21 @@ mod tests {
     use super::super::command::{Command, decode_outcome, encode_command};
     use super::*;
 
+    fn founded(view: ControllerView) -> ControllerMachine {
+        let mut machine = ControllerMachine::new(view);
+        let nodes = vec![(1, "host:1".to_owned())];
+        machine.apply(
+            LogId { term: 1, index: 1 },
+            &encode_command(&Command::Found { nodes }),
+        );
+        machine
+    }
+
     fn create(name: &str) -> Vec<u8> {
         encode_command(&Command::CreateTopic {
             name: name.into(),
             partitions: 2,
             replicas: 1,
-            nodes: vec![1],
             partitions_max: 10_000,
             token: 7,
         })
@@ -77,7 +86,7 @@ mod tests {
     #[test]
     fn applied_topics_are_published_and_survive_a_snapshot() {
         let (view, restored_view) = (ControllerView::default(), ControllerView::default());
-        let mut machine = ControllerMachine::new(view.clone());
+        let mut machine = founded(view.clone());
         let outcome = machine.apply(LogId { term: 1, index: 2 }, &create("ships"));
         assert_eq!(
             decode_outcome(&outcome).unwrap(),
@@ -95,7 +104,7 @@ mod tests {
         let before = machine.state.clone();
         let mut future = create("ships");
         future[0] = 9;
-        for bytes in [&[][..], &[1], &[1, 2, 3, 4], &future] {
+        for bytes in [&[][..], &[2], &[2, 2, 3, 4], &future] {
             let outcome = machine.apply(LogId { term: 1, index: 2 }, bytes);
             assert!(matches!(
                 decode_outcome(&outcome).unwrap(),
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_damaged_snapshot_is_refused_and_changes_nothing() {
-        let mut machine = ControllerMachine::new(ControllerView::default());
+        let mut machine = founded(ControllerView::default());
         machine.apply(LogId { term: 1, index: 2 }, &create("ships"));
         let (before, bytes) = (machine.state.clone(), machine.snapshot());
         for len in 0..bytes.len() {

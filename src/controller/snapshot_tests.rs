@@ -5,13 +5,15 @@ use super::*;
 
 fn state() -> State {
     let mut state = State::default();
-    let nodes = vec![1, 2, 3];
+    let nodes = (1..=4).map(|node| (node, format!("host-{node}:7600")));
+    state.apply(Command::Found {
+        nodes: nodes.collect(),
+    });
     for (name, partitions) in [("ships", 2), ("harbours-of-the-north", 1), ("gone", 4)] {
         let outcome = state.apply(Command::CreateTopic {
             name: name.into(),
             partitions,
             replicas: 3,
-            nodes: nodes.clone(),
             partitions_max: 10_000,
             token: 7,
         });
@@ -21,6 +23,18 @@ fn state() -> State {
         name: "gone".into(),
     });
     state.apply(Command::AllocateProducerIds { count: 100 });
+    for (old, new) in [(4, 5), (3, 6)] {
+        state.apply(Command::ReplaceNode {
+            old,
+            new,
+            address: format!("host-{new}:7600"),
+        });
+        if old == 4 {
+            let groups = state.partitions().map(|p| (p.group, p.version)).collect();
+            state.apply(Command::Settle { groups });
+            state.apply(Command::ForgetNode { node: old });
+        }
+    }
     state
 }
 
@@ -44,7 +58,6 @@ fn groups_and_topics_deleted_before_a_snapshot_are_not_used_again_after_it() {
         name: "new".into(),
         partitions: 1,
         replicas: 1,
-        nodes: vec![1],
         partitions_max: 10_000,
         token: 8,
     });
@@ -58,12 +71,20 @@ fn the_stored_bytes_of_a_snapshot_never_change() {
     assert_eq!(
         hex(&encode(&state())),
         concat!(
-            "01686172626f7572732d6f662d7468652d6e6f72746803000000000000000100000000000000020000000000000003",
-            "00000000000000e0ffffff030000000100000000000000020000000000000003000000000000000200000000000000",
-            "030000000000000001000000000000000100000000000000c8ffffff030000000200000000000000d0ffffff030000",
-            "009500000073ffffff0200000000000000070000000000000088ffffff010000007368697073ffffff010000000000",
-            "00000700000000000000a8ffffff02000000080000000000000004000000000000006500000000000000a8ffffff02",
-            "000000"
+            "02686172626f7572732d6f662d7468652d6e6f727468010000000000000003000000000000000400000000000000",
+            "06000000000000000500000000000000010000000000000001000000000000000300000000000000050000000000",
+            "000006000000000000000300000000000000a8ffffff03000000b8ffffff03000000c8ffffff0400000002000000",
+            "00000000000100000000000000020000000000000003000000000000000100000000000000020000000000000006",
+            "00000000000000010000000000000002000000000000000300000000000000060000000000000001000000000000",
+            "00020000000000000004000000000000000500000000000000010000000000000002000000000000000100000000",
+            "00000002000000000000000500000000000000010000000000000060ffffff0300000070ffffff0300000080ffff",
+            "ff04000000010000000000000000020000000000000087ffffff0300000097ffffff03000000a7ffffff03000000",
+            "0100000000000000019500000088feffff02000000000000000700000000000000d5feffff010000007368697073",
+            "ffffff0100000000000000070000000000000076ffffff02000000686f73742d313a37363030686f73742d323a37",
+            "363030686f73742d333a37363030686f73742d353a37363030686f73742d363a3736303001000000000000008b00",
+            "0000c1ffffff0002000000000000008b000000bbffffff0003000000000000008b000000b5ffffff010500000000",
+            "0000008b000000afffffff0006000000000000008b000000a9ffffff000400000000000000080000000000000004",
+            "00000000000000650000000000000014ffffff0200000083ffffff05000000d0ffffff01000000"
         )
     );
 }
@@ -87,14 +108,17 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
         name: "second".into(),
         id: 1,
         token: 8,
-        partitions: vec![Partition {
-            group: 1,
-            replicas: vec![1],
-        }],
+        partitions: vec![Partition::new(1, vec![1])],
     };
     twice.insert(topic);
     assert!(matches!(
         decode(&encode(&twice)),
+        Err(SnapshotError::Inconsistent(_))
+    ));
+    let mut removed = state();
+    removed.removed.insert(1);
+    assert!(matches!(
+        decode(&encode(&removed)),
         Err(SnapshotError::Inconsistent(_))
     ));
 }

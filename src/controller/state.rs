@@ -2,7 +2,7 @@
 //!
 //! Must not know logs, nodes' configurations or the network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::command::{Command, Outcome, Refusal};
@@ -13,10 +13,11 @@ use crate::wire::topic_name;
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 1_024;
 /// Most producer ids one command may take.
 pub const PRODUCER_ID_BLOCK_MAX: u64 = 1 << 20;
-/// Most nodes a command may name: far above any cluster, far below what would hurt.
-const NODES_MAX: usize = 1_000;
 
-/// A topic as group 0 knows it. Never changed once made.
+/// Replicas of a partition when the creator leaves it to the cluster: as many as survive one failure.
+const REPLICAS_DEFAULT: u32 = 3;
+
+/// A topic as group 0 knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     /// Its name, unique among the topics that exist.
@@ -29,13 +30,70 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
 }
 
-/// One partition of a topic.
+/// One partition of a topic: where it shall be, and where it may be meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Its Raft group, never used again after the topic is deleted.
     pub group: u64,
-    /// The nodes that hold it; the first is the preferred leader.
+    /// The voters its group was created with, ascending.
+    pub founders: Vec<u64>,
+    /// The nodes that shall hold it; the first is the preferred leader.
     pub replicas: Vec<u64>,
+    /// The nodes that may hold it, ascending: those that shall, and those that a move under way has not yet been seen to have left.
+    pub holders: Vec<u64>,
+    /// Counts the changes of the set of `replicas`, so that word of an earlier one is not taken for this one's.
+    pub version: u64,
+    /// Whether its group is known to have become what it shall be.
+    pub settled: bool,
+}
+
+impl Partition {
+    /// A new partition on `replicas`, which its group is created with.
+    pub(super) fn new(group: u64, replicas: Vec<u64>) -> Partition {
+        let mut founders = replicas.clone();
+        founders.sort_unstable();
+        Partition {
+            group,
+            holders: founders.clone(),
+            founders,
+            replicas,
+            version: 0,
+            settled: true,
+        }
+    }
+
+    /// Sets where it shall be. What may hold it grows by that; it shrinks when the move is known to be over.
+    pub(super) fn place_on(&mut self, replicas: Vec<u64>) {
+        let set = |list: &[u64]| -> BTreeSet<u64> { list.iter().copied().collect() };
+        if set(&replicas) != set(&self.replicas) {
+            let mut holders = set(&self.holders);
+            holders.extend(&replicas);
+            self.holders = holders.into_iter().collect();
+            self.version += 1;
+            self.settled = false;
+        }
+        self.replicas = replicas;
+    }
+
+    /// Its group has become what `version` of the target asked for. False if that is news of an earlier one, or no news.
+    pub(super) fn settle(&mut self, version: u64) -> bool {
+        if self.settled || version != self.version {
+            return false;
+        }
+        self.settled = true;
+        self.holders.clone_from(&self.replicas);
+        self.holders.sort_unstable();
+        true
+    }
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `host:port` of its QUIC endpoint.
+    pub address: String,
+    /// Whether it gives its replicas away, to be forgotten.
+    pub leaving: bool,
 }
 
 /// Everything group 0 has agreed on.
@@ -48,6 +106,10 @@ pub struct State {
     pub(super) next_group: u64,
     pub(super) next_topic: u64,
     pub(super) next_producer: u64,
+    /// The nodes of the cluster; empty until it is founded.
+    pub(super) nodes: BTreeMap<u64, Member>,
+    /// Numbers of nodes that were removed, never used again.
+    pub(super) removed: BTreeSet<u64>,
 }
 
 impl Default for State {
@@ -58,6 +120,8 @@ impl Default for State {
             next_group: 1,
             next_topic: 1,
             next_producer: 1,
+            nodes: BTreeMap::new(),
+            removed: BTreeSet::new(),
         }
     }
 }
@@ -80,14 +144,17 @@ impl State {
             .map(|(topic, partition)| (topic, *partition))
     }
 
-    /// All partition groups that exist, ascending, with their replicas; the first replica is the preferred leader.
-    pub fn groups(&self) -> impl Iterator<Item = (u64, &[u64])> {
-        self.groups.iter().map(|(group, (topic, partition))| {
-            (
-                *group,
-                topic.partitions[*partition as usize].replicas.as_slice(),
-            )
-        })
+    /// The partition that `group` holds.
+    pub fn partition(&self, group: u64) -> Option<&Partition> {
+        let (topic, partition) = self.groups.get(&group)?;
+        topic.partitions.get(*partition as usize)
+    }
+
+    /// All partitions of all topics, by group.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.groups
+            .values()
+            .map(|(topic, partition)| &topic.partitions[*partition as usize])
     }
 
     /// Whether the creation of topic number `id` has been applied; the topic may be deleted again.
@@ -109,12 +176,19 @@ impl State {
                 name,
                 partitions,
                 replicas,
-                nodes,
                 partitions_max,
                 token,
-            } => self.create_topic(name, partitions, replicas, nodes, partitions_max, token),
+            } => self.create_topic(name, partitions, replicas, partitions_max, token),
             Command::DeleteTopic { name } => self.delete_topic(&name),
             Command::AllocateProducerIds { count } => self.allocate_producer_ids(count),
+            Command::Found { nodes } => self.found(nodes),
+            Command::AddNode { node, address } => self.add_node(node, address),
+            Command::RemoveNode { node } => self.remove_node(node),
+            Command::ReplaceNode { old, new, address } => self.replace_node(old, new, address),
+            Command::Rebalance => self.rebalance(),
+            Command::PreferLeader { group, node } => self.prefer_leader(group, node),
+            Command::Settle { groups } => Ok(self.settle(&groups)),
+            Command::ForgetNode { node } => self.forget_node(node),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -124,7 +198,6 @@ impl State {
         name: String,
         partitions: u32,
         replicas: u32,
-        mut nodes: Vec<u64>,
         partitions_max: u32,
         token: u64,
     ) -> Result<Outcome, Refusal> {
@@ -137,13 +210,19 @@ impl State {
             Some(_) => return Err(Refusal::TopicExists),
             None => {}
         }
-        nodes.sort_unstable();
-        nodes.dedup();
-        self.check_numbers(partitions, replicas, &nodes, partitions_max)?;
-        let placed = placement::place(&mut self.load_of(&nodes), partitions, replicas);
+        let mut load = self.load();
+        if load.is_empty() {
+            return Err(Refusal::Unfounded);
+        }
+        let replicas = match replicas {
+            0 => REPLICAS_DEFAULT.min(load.len() as u32),
+            given => given,
+        };
+        self.check_numbers(partitions, replicas, load.len(), partitions_max)?;
+        let placed = placement::place(&mut load, partitions, replicas);
         let partitions = (self.next_group..)
             .zip(placed)
-            .map(|(group, replicas)| Partition { group, replicas })
+            .map(|(group, replicas)| Partition::new(group, replicas))
             .collect();
         let topic = Topic {
             name,
@@ -162,7 +241,7 @@ impl State {
         &self,
         partitions: u32,
         replicas: u32,
-        nodes: &[u64],
+        nodes: usize,
         partitions_max: u32,
     ) -> Result<(), Refusal> {
         let refuse = |reason: String| Err(Refusal::InvalidRequest { reason });
@@ -177,25 +256,20 @@ impl State {
                 self.groups.len()
             ));
         }
-        if nodes.len() > NODES_MAX || nodes.first() == Some(&0) {
+        if replicas as usize > nodes {
             return refuse(format!(
-                "nodes are numbered from 1, and there are {NODES_MAX} at most"
-            ));
-        }
-        if replicas == 0 || replicas as usize > nodes.len() {
-            return refuse(format!(
-                "{replicas} replicas: this cluster can hold 1 to {}",
-                nodes.len()
+                "{replicas} replicas: this cluster can hold 1 to {nodes}"
             ));
         }
         Ok(())
     }
 
-    fn load_of(&self, nodes: &[u64]) -> BTreeMap<u64, Load> {
-        let mut load: BTreeMap<u64, Load> =
-            nodes.iter().map(|node| (*node, Load::default())).collect();
-        for (_, replicas) in self.groups() {
-            for (place, node) in replicas.iter().enumerate() {
+    /// What each node that may get replicas carries.
+    fn load(&self) -> BTreeMap<u64, Load> {
+        let staying = self.staying().into_iter();
+        let mut load: BTreeMap<u64, Load> = staying.map(|node| (node, Load::default())).collect();
+        for partition in self.partitions() {
+            for (place, node) in partition.replicas.iter().enumerate() {
                 if let Some(count) = load.get_mut(node) {
                     count.replicas += 1;
                     count.preferred += u64::from(place == 0);

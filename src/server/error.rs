@@ -58,6 +58,9 @@ pub enum NodeFailure {
     /// The machine broke a promise: a failed write or sync, a damaged file.
     #[error("stopped to protect the data: {0}")]
     Fault(String),
+    /// Another node had seen more of this node than it holds now.
+    #[error("refused by the cluster: {0}")]
+    Refused(String),
     /// A broken assumption of the program's own.
     #[error(
         "stopped by a bug: a thread of the node ended unexpectedly; please report it with the log"

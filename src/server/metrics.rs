@@ -106,6 +106,12 @@ impl Metrics {
             .increment(1);
     }
 
+    /// Counts replicas' groups that were led here and became what they shall be.
+    pub fn moves_done(&self, groups: u64) {
+        self.counter("plimsoll_moves_done_total", Vec::new())
+            .increment(groups);
+    }
+
     /// Counts one connection refused for `reason`, a word in snake_case.
     pub fn connection_refused(&self, reason: &'static str) {
         let label = vec![Label::from_static_parts("reason", reason)];

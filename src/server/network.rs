@@ -3,26 +3,29 @@
 //! Must not know requests or frames.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use segment_store::fs::{Fs, RealFs};
-use segment_store::{DataDir, LogOptions, Preparer, PreparerOptions};
+use segment_store::{
+    Bar, Boot, DataDir, DataDirError, LogOptions, Memory, Preparer, PreparerOptions,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use transport::{Credentials, Endpoint, TransportOptions, close};
 
 use super::error::{NodeFailure, StartError};
 use super::metrics::Metrics;
-use super::peer::{Outgoing, Peers};
+use super::peer::{Expelled, Outgoing, Peers};
 use super::producer_ids::ProducerIds;
 use super::repair::{self, Repairs, Scrubber};
 use super::shared::Shared;
-use super::{accept, produce, reconcile, transfer};
-use crate::config::Config;
+use super::{accept, mover, produce, reconcile, transfer};
+use crate::config::{Config, NodeConfig};
 use crate::controller::{
-    CONTROLLER_GROUP, ControllerMachine, ControllerView, PARTITIONS_PER_TOPIC_MAX,
+    CONTROLLER_GROUP, CONTROLLER_VOTERS_MAX, ControllerMachine, ControllerView,
+    PARTITIONS_PER_TOPIC_MAX,
 };
 use crate::raft;
 use crate::replica::{
@@ -48,6 +51,7 @@ pub(super) struct Prepared {
     credentials: Credentials,
     fs: Arc<dyn Fs>,
     data_dir: Arc<DataDir>,
+    boot: Boot,
 }
 
 /// Reads the certificates and locks the data directory.
@@ -71,16 +75,16 @@ pub(super) fn prepare(config: Config, metrics: Metrics) -> Result<Prepared, Star
         config.cluster_id(),
         node.id,
     )
-    .map_err(|error| StartError::DataDir {
-        path: node.data_dir.clone(),
-        reason: error.to_string(),
-    })?;
+    .map_err(|error| unusable(&node.data_dir, &error))?;
+    let boot = data_dir.memory().begin_boot(&config.founders());
+    let boot = boot.map_err(|error| unusable(&node.data_dir, &error))?;
     Ok(Prepared {
         config,
         metrics,
         credentials,
         fs,
         data_dir: Arc::new(data_dir),
+        boot,
     })
 }
 
@@ -106,6 +110,10 @@ pub(super) struct Network {
     poisoned: mpsc::UnboundedReceiver<Poisoned>,
     /// Ends with the network.
     _scrubber: Scrubber,
+    /// Tells that another node refuses this one.
+    expelled: mpsc::UnboundedReceiver<Expelled>,
+    memory: Memory,
+    boot: Boot,
 }
 
 impl Network {
@@ -117,25 +125,15 @@ impl Network {
             credentials,
             fs,
             data_dir,
+            boot,
         } = prepared;
-        let options = TransportOptions {
-            connections_max: config.limits.connections_max as usize,
-            streams_max_peer: config.limits.partitions_max + EXTRA_STREAMS,
-            streams_max_client: STREAMS_MAX_CLIENT,
-            ..TransportOptions::default()
-        };
-        let listen = config.node.listen;
-        let endpoint = Endpoint::server(&credentials, listen, &options).map_err(|error| {
-            StartError::Listen {
-                address: listen,
-                reason: error.to_string(),
-            }
-        })?;
+        let endpoint = listen(&config, &credentials)?;
         let leftovers = data_dir.groups().map_err(|error| StartError::DataDir {
             path: config.node.data_dir.clone(),
             reason: error.to_string(),
         })?;
-        let peers = Peers::connect(&config, &endpoint);
+        let memory = data_dir.memory();
+        let (peers, expelled) = peers(&config, &endpoint, &data_dir, &boot)?;
         let (fatal, poisoned) = mpsc::unbounded_channel();
         let (damage, damaged) = mpsc::unbounded_channel();
         let replicas = replica::spawn(
@@ -145,13 +143,14 @@ impl Network {
         .map_err(StartError::Thread)?;
         peers.attach(replicas.clone());
         let view = ControllerView::default();
-        let damaged_controller = match replicas.open(controller(&config, &view)).await {
+        let damaged_controller = match replicas.open(controller(&boot.founders, &view)).await {
             Ok(_) => None,
             Err(OpenError::Damaged { group, .. }) => Some(group),
             Err(error) => return Err(StartError::Controller(error.to_string())),
         };
         let produce_bytes = produce::budget(&config.limits);
         let shared = Arc::new(Shared {
+            founders: boot.founders.clone(),
             config,
             replicas,
             view,
@@ -169,13 +168,22 @@ impl Network {
         tokio::spawn(accept::accept(Arc::clone(&shared), endpoint.clone()));
         tokio::spawn(reconcile::reconcile(Arc::clone(&shared), leftovers));
         tokio::spawn(transfer::spread(Arc::clone(&shared)));
-        let node = shared.config.node.id;
-        tracing::info!(node, cluster = shared.config.node.cluster, %listen, "the node listens");
+        tokio::spawn(mover::run(Arc::clone(&shared)));
+        let NodeConfig {
+            id: node,
+            cluster,
+            listen,
+            ..
+        } = &shared.config.node;
+        tracing::info!(node, cluster, %listen, "the node listens");
         Ok(Network {
             shared,
             endpoint,
             poisoned,
             _scrubber: scrubber,
+            expelled,
+            memory,
+            boot,
         })
     }
 
@@ -192,6 +200,7 @@ impl Network {
                 tracing::error!(node, ?poisoned, "the replicas cannot go on; the node stops at once");
                 return Err(poisoned.map_or(NodeFailure::Bug, |poisoned| NodeFailure::Fault(poisoned.to_string())));
             }
+            Some(expelled) = self.expelled.recv() => return self.leave_for_good(expelled),
         }
         tracing::info!(node, "the node is stopping");
         if tokio::time::timeout(STOP_WITHIN, self.shared.replicas.shutdown())
@@ -211,13 +220,85 @@ impl Network {
     }
 }
 
-/// The controller's group.
-pub(super) fn controller(config: &Config, view: &ControllerView) -> GroupSpec {
+/// The controller's group, which began with the first few of the founders.
+pub(super) fn controller(founders: &[u64], view: &ControllerView) -> GroupSpec {
+    let voters = founders.iter().copied().take(CONTROLLER_VOTERS_MAX);
     GroupSpec {
         group: CONTROLLER_GROUP,
-        voters: config.nodes.iter().map(|node| node.id).collect(),
-        preferred: config.nodes.first().map(|node| node.id),
+        voters: voters.collect(),
+        preferred: founders.first().copied(),
         state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
+    }
+}
+
+impl Network {
+    /// Another node has shown this one the door: it must not come back with this data directory.
+    fn leave_for_good(&self, expelled: Expelled) -> Result<(), NodeFailure> {
+        let node = self.shared.config.node.id;
+        let bar = match &expelled {
+            Expelled::Refused(_) => Bar::Refused,
+            Expelled::Removed => Bar::Removed,
+        };
+        if let Err(error) = self.memory.bar(&self.boot, bar) {
+            tracing::error!(node, %error, "the data directory cannot be marked as of no more use");
+        }
+        match expelled {
+            Expelled::Refused(reason) => {
+                tracing::error!(
+                    node,
+                    reason,
+                    "the node stops at once and must not be started again"
+                );
+                Err(NodeFailure::Refused(reason))
+            }
+            Expelled::Removed => {
+                tracing::warn!(
+                    node,
+                    "the node was removed from the cluster and stops; its data directory can be deleted"
+                );
+                Ok(())
+            }
+        }
+    }
+}
+
+fn listen(config: &Config, credentials: &Credentials) -> Result<Endpoint, StartError> {
+    let options = TransportOptions {
+        connections_max: config.limits.connections_max as usize,
+        streams_max_peer: config.limits.partitions_max + EXTRA_STREAMS,
+        streams_max_client: STREAMS_MAX_CLIENT,
+        ..TransportOptions::default()
+    };
+    let address = config.node.listen;
+    Endpoint::server(credentials, address, &options).map_err(|error| StartError::Listen {
+        address,
+        reason: error.to_string(),
+    })
+}
+
+/// The other nodes, and the word of any of them that refuses this one.
+fn peers(
+    config: &Config,
+    endpoint: &Endpoint,
+    data_dir: &DataDir,
+    boot: &Boot,
+) -> Result<(Arc<Peers>, mpsc::UnboundedReceiver<Expelled>), StartError> {
+    let own = Peers::greeting(
+        config.cluster_id(),
+        config.node.id,
+        data_dir.replica(),
+        boot,
+    );
+    let (expel, expelled) = mpsc::unbounded_channel();
+    let peers = Peers::new(config, endpoint.clone(), own, data_dir.memory(), expel);
+    let peers = peers.map_err(|error| unusable(&config.node.data_dir, &error))?;
+    Ok((peers, expelled))
+}
+
+fn unusable(path: &Path, error: &DataDirError) -> StartError {
+    StartError::DataDir {
+        path: path.to_owned(),
+        reason: error.to_string(),
     }
 }
 

@@ -50,9 +50,11 @@ impl Probe for NodeProbe {
             sample.link(peer, stats.rtt.as_secs_f64(), totals);
         }
         let repairs = shared.replicas.repairs();
+        let under_way = state.partitions().filter(|partition| !partition.settled);
         sample.node(&NodeSample {
             groups_damaged: repairs.len() as u64,
             groups_halted: repairs.iter().filter(|repair| repair.halted).count() as u64,
+            moves_under_way: under_way.count() as u64,
             client_connections: shared.clients.load(Ordering::Relaxed),
             peer_connections: shared.peers.accepted_count() as u64,
             disk_free_bytes: self.fs.free_bytes(&self.data_dir).unwrap_or(0),

@@ -1,7 +1,8 @@
 //! Keeps the open groups equal to what the controller has agreed on: the only place where partition groups are opened and closed.
 //!
-//! A node finds its groups in the controller's state, never in its folders; a folder is removed only when the state says that its topic was
-//! deleted, which is committed by then. Must not know what the groups hold.
+//! A node finds its groups in the controller's state, never in its folders. A folder is removed only when the state says that its topic was
+//! deleted, or that the partition has moved elsewhere and its group's leader has seen a committed membership without this node. Must not
+//! know what the groups hold.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(super) async fn reconcile(shared: Arc<Shared>, leftovers: Vec<u64>) {
     loop {
         let revision = *changes.borrow_and_update();
         let state = shared.view.state();
+        meet(&shared, &state);
         let complete = settle(&shared, &state, &mut leftovers).await;
         shared
             .reconciled
@@ -59,7 +61,15 @@ pub(super) fn channel() -> watch::Sender<Reconciled> {
     watch::Sender::new(Reconciled::default())
 }
 
-/// Opens what belongs here, closes and deletes what does not any more. False if a group could not be opened.
+/// Keeps connections to the nodes of the cluster, and to no others. Before it is founded, those of the settings are all there are.
+fn meet(shared: &Shared, state: &State) {
+    if state.nodes().next().is_some() {
+        let removed = state.removed().collect();
+        shared.peers.set_nodes(&shared.nodes(), &removed);
+    }
+}
+
+/// Opens what belongs here, closes and deletes what does not any more. False if not all of that could be done.
 async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u64>) -> bool {
     let here = shared.config.node.id;
     let open: BTreeSet<u64> = shared.replicas.groups().into_iter().collect();
@@ -82,14 +92,25 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
         }
         leftovers.remove(&group);
     }
+    let elsewhere = |group: &u64| {
+        let partition = state.partition(*group);
+        partition.is_some_and(|partition| !partition.holders.contains(&here))
+    };
+    let moved = open.union(leftovers).copied().filter(elsewhere);
+    let moved = moved.collect::<BTreeSet<u64>>();
+    let removed = remove_moved(shared, moved, leftovers).await;
+    // Some may have come back while others were removed.
+    let state = shared.view.state();
+    let open: BTreeSet<u64> = shared.replicas.groups().into_iter().collect();
     let specs = state
-        .groups()
-        .filter(|(group, replicas)| replicas.contains(&here) && !open.contains(group))
-        .filter(|(group, _)| shared.replicas.repair(*group).is_none())
-        .map(|(group, replicas)| GroupSpec {
-            group,
-            voters: replicas.to_vec(),
-            preferred: replicas.first().copied(),
+        .partitions()
+        .filter(|partition| partition.holders.contains(&here))
+        .filter(|partition| !open.contains(&partition.group))
+        .filter(|partition| shared.replicas.repair(partition.group).is_none())
+        .map(|partition| GroupSpec {
+            group: partition.group,
+            voters: partition.founders.clone(),
+            preferred: partition.replicas.first().copied(),
             state_machine: None,
         })
         .collect::<Vec<_>>();
@@ -97,7 +118,49 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
         leftovers.remove(&spec.group);
     }
     let whole = shared.replicas.repairs().is_empty();
-    open_all(shared, specs).await && whole
+    open_all(shared, specs).await && removed && whole
+}
+
+/// Removes the replicas of partitions that are elsewhere now. False if it is not certain that they are.
+///
+/// This node may be reading an old state: the partition may have come back to it meanwhile. So the replica is closed first, and asserts
+/// nothing any more; what the controller says after that decides.
+async fn remove_moved(
+    shared: &Shared,
+    moved: BTreeSet<u64>,
+    leftovers: &mut BTreeSet<u64>,
+) -> bool {
+    if moved.is_empty() {
+        return true;
+    }
+    for group in &moved {
+        shared.peers.close_group(*group);
+        if let Err(error) = shared.replicas.close(*group, false).await {
+            tracing::error!(group, %error, "a replica that moved elsewhere cannot be closed");
+        }
+        leftovers.insert(*group);
+    }
+    if shared.catch_up_with_controller().await.is_err() {
+        return false;
+    }
+    let state = shared.view.state();
+    for group in moved {
+        let partition = state.partition(group);
+        if partition.is_some_and(|partition| partition.holders.contains(&shared.config.node.id)) {
+            continue;
+        }
+        if shared.replicas.repair(group).is_some() {
+            shared.replicas.end_repair(group);
+        }
+        match shared.replicas.close(group, true).await {
+            Ok(()) => tracing::info!(group, "removed a replica that moved elsewhere"),
+            Err(error) => {
+                tracing::error!(group, %error, "the folder of a replica that moved elsewhere cannot be removed");
+            }
+        }
+        leftovers.remove(&group);
+    }
+    true
 }
 
 /// Opens groups, some at a time, in their order. False if one could not be opened.

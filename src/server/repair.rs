@@ -95,7 +95,7 @@ async fn open_again(shared: &Arc<Shared>, group: u64) {
         shared.repairs.reopen.notify_one();
         return;
     }
-    let spec = network::controller(&shared.config, &shared.view);
+    let spec = network::controller(&shared.founders, &shared.view);
     match shared.replicas.open(spec).await {
         Ok(_) | Err(OpenError::ShuttingDown) => {}
         Err(OpenError::Damaged { .. }) => begin(shared, group),

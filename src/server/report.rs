@@ -3,14 +3,18 @@
 //! On no hot walk. Must not know what the figures are for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::shared::Shared;
-use crate::controller::CONTROLLER_GROUP;
+use crate::controller::{CONTROLLER_GROUP, State};
 use crate::raft::Role;
 use crate::replica::{GroupStatus as OwnStatus, RepairStatus, Replicas};
 use crate::wire::{
     ClusterStatus, GroupStatus, NodeReport, NodeStatus, ReplicaReport, ReplicaRole, ReplicaStatus,
 };
+
+/// How long the answer waits for a majority to confirm that it is the latest.
+const CURRENT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What this node knows of its own replicas.
 pub(super) async fn own(node: u64, replicas: &Replicas) -> NodeReport {
@@ -44,6 +48,8 @@ fn repairing(status: &RepairStatus) -> ReplicaReport {
         commit_index: 0,
         high_watermark: 0,
         log_start: 0,
+        voters: Vec::new(),
+        learners: Vec::new(),
         followers: Vec::new(),
     }
 }
@@ -58,6 +64,8 @@ fn replica(status: &OwnStatus) -> ReplicaReport {
         commit_index: status.commit_index,
         high_watermark: status.high_watermark,
         log_start: status.log_start,
+        voters: status.voters.clone(),
+        learners: status.learners.clone(),
         followers: status
             .peers
             .iter()
@@ -77,15 +85,17 @@ fn role(role: Role) -> ReplicaRole {
 /// The whole cluster: this node's own report, and those of the nodes it can reach.
 pub(super) async fn cluster(shared: &Shared) -> ClusterStatus {
     let here = shared.config.node.id;
+    let fresh = tokio::time::timeout(CURRENT_WITHIN, shared.catch_up_with_controller()).await;
+    let current = matches!(fresh, Ok(Ok(())));
     let mut reports: BTreeMap<u64, NodeReport> = BTreeMap::new();
     reports.insert(here, own(here, &shared.replicas).await);
-    let asked: Vec<_> = shared
-        .config
-        .nodes
-        .iter()
-        .filter(|node| node.id != here)
+    let nodes = shared.nodes();
+    let asked: Vec<_> = nodes
+        .keys()
+        .copied()
+        .filter(|node| *node != here)
         .map(|node| {
-            let (peers, node) = (std::sync::Arc::clone(&shared.peers), node.id);
+            let peers = std::sync::Arc::clone(&shared.peers);
             tokio::spawn(async move { (node, peers.report_of(node).await) })
         })
         .collect();
@@ -94,19 +104,22 @@ pub(super) async fn cluster(shared: &Shared) -> ClusterStatus {
             reports.insert(node, report);
         }
     }
-    let nodes = shared.config.nodes.iter().map(|node| NodeStatus {
-        id: node.id,
-        address: node.address.clone(),
-        up: shared.peers.is_up(node.id),
-    });
+    let state = shared.view.state();
+    let status = |(id, address): (u64, String)| NodeStatus {
+        id,
+        address,
+        up: shared.peers.is_up(id),
+        leaving: state.node(id).is_some_and(|member| member.leaving),
+    };
     ClusterStatus {
         cluster: shared.config.node.cluster.clone(),
-        nodes: nodes.collect(),
-        groups: groups(shared, &reports),
+        current,
+        nodes: nodes.into_iter().map(status).collect(),
+        groups: groups(&state, &reports),
     }
 }
 
-fn groups(shared: &Shared, reports: &BTreeMap<u64, NodeReport>) -> Vec<GroupStatus> {
+fn groups(state: &State, reports: &BTreeMap<u64, NodeReport>) -> Vec<GroupStatus> {
     let by_group: BTreeMap<(u64, u64), &ReplicaReport> = reports
         .values()
         .flat_map(|report| {
@@ -116,17 +129,20 @@ fn groups(shared: &Shared, reports: &BTreeMap<u64, NodeReport>) -> Vec<GroupStat
                 .map(|replica| ((replica.group, report.node), replica))
         })
         .collect();
-    let all: Vec<u64> = shared.config.nodes.iter().map(|node| node.id).collect();
-    let state = shared.view.state();
+    let all: Vec<u64> = match state.nodes().next() {
+        Some(_) => state.nodes().map(|(node, _)| node).collect(),
+        None => reports.keys().copied().collect(),
+    };
     let controller = std::iter::once(group(CONTROLLER_GROUP, None, &all, &by_group));
-    let partitions = state.groups().map(|(number, replicas)| {
-        let (topic, partition) = state.group(number).expect("listed by the same state");
-        group(
-            number,
-            Some((topic.name.clone(), partition)),
-            replicas,
-            &by_group,
-        )
+    let partitions = state.partitions().map(|placed| {
+        let (topic, partition) = state.group(placed.group).expect("of the same state");
+        let of = Some((topic.name.clone(), partition));
+        let status = group(placed.group, of, &placed.holders, &by_group);
+        GroupStatus {
+            shall: placed.replicas.clone(),
+            settled: placed.settled,
+            ..status
+        }
     });
     controller.chain(partitions).collect()
 }
@@ -158,11 +174,15 @@ fn group(
                 .map(|(_, index)| *index)
         })
     };
+    let learns = |node: u64| best.is_some_and(|(_, report)| report.learners.contains(&node));
     let replicas = nodes.iter().map(|node| {
         let own = reports.get(&(number, *node));
         ReplicaStatus {
             node: *node,
-            role: own.map_or(ReplicaRole::Unknown, |own| own.role),
+            role: match own.map_or(ReplicaRole::Unknown, |own| own.role) {
+                ReplicaRole::Follower if learns(*node) => ReplicaRole::Learner,
+                role => role,
+            },
             match_index: matched(*node)
                 .or(own.map(|own| own.durable_index))
                 .unwrap_or(0),
@@ -182,5 +202,7 @@ fn group(
         high_watermark: best.map_or(0, |(_, report)| report.high_watermark),
         log_start: best.map_or(0, |(_, report)| report.log_start),
         replicas: replicas.collect(),
+        shall: nodes.to_vec(),
+        settled: true,
     }
 }

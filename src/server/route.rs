@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 use transport::{Limits, RecvHalf, SendError, SendHalf};
 
 use super::shared::{Shared, reason};
-use super::{fetch, produce, report, topics, transfer};
+use super::{fetch, nodes, produce, report, topics, transfer};
+use crate::controller::Command;
 use crate::wire::{ApiError, REQUEST_HEAD_BYTES_MAX, Reply, Request, decode_request, encode_reply};
 
 /// What the head of a request may be; bodies are judged when the head is known.
@@ -112,6 +113,17 @@ async fn control(shared: &Arc<Shared>, request: Request) -> Result<Reply, ApiErr
             Ok(Reply::EndOffset { offset })
         }
         Request::TransferLeader { group, to } => transfer::transfer(shared, group, to).await,
+        Request::PreferLeader { group, to } => {
+            nodes::change(shared, Command::PreferLeader { group, node: to }).await
+        }
+        Request::AddNode { node, address } => {
+            nodes::change(shared, Command::AddNode { node, address }).await
+        }
+        Request::RemoveNode { node } => nodes::change(shared, Command::RemoveNode { node }).await,
+        Request::ReplaceNode { old, new, address } => {
+            nodes::change(shared, Command::ReplaceNode { old, new, address }).await
+        }
+        Request::Rebalance => nodes::change(shared, Command::Rebalance).await,
         Request::Produce { .. } | Request::Fetch { .. } => {
             unreachable!("taken over by their own servers")
         }

@@ -2,6 +2,7 @@
 //!
 //! Must not decide anything. On every walk, as the thing passed along.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const COMMAND_RETRY: Duration = Duration::from_millis(50);
 /// One per node, behind an `Arc`.
 pub(super) struct Shared {
     pub(super) config: Config,
+    /// The nodes that the cluster was founded with.
+    pub(super) founders: Vec<u64>,
     pub(super) replicas: Replicas,
     pub(super) view: ControllerView,
     pub(super) peers: Arc<Peers>,
@@ -73,13 +76,29 @@ impl Shared {
         }
     }
 
-    /// The QUIC address of a node, as configured.
+    /// The nodes of the cluster and their addresses: those that the controller knows, or until it does, those of the settings.
+    pub(super) fn nodes(&self) -> BTreeMap<u64, String> {
+        let state = self.view.state();
+        let known = state.nodes();
+        let known: BTreeMap<u64, String> = known
+            .map(|(node, member)| (node, member.address.clone()))
+            .collect();
+        if !known.is_empty() {
+            return known;
+        }
+        let configured = self.config.nodes.iter();
+        configured
+            .map(|node| (node.id, node.address.clone()))
+            .collect()
+    }
+
+    /// The QUIC address of a node.
     pub(super) fn address_of(&self, node: u64) -> Option<String> {
-        self.config
-            .nodes
-            .iter()
-            .find(|other| other.id == node)
+        let state = self.view.state();
+        let configured = self.config.nodes.iter().find(|other| other.id == node);
+        configured
             .map(|other| other.address.clone())
+            .or_else(|| Some(state.node(node)?.address.clone()))
     }
 
     /// Fills in the address that the room below does not know.
@@ -108,7 +127,7 @@ impl Shared {
         let bytes = encode_command(command);
         let attempt = async {
             loop {
-                match self.group(CONTROLLER_GROUP)?.command(bytes.clone()).await {
+                match self.command_once(bytes.clone()).await {
                     Err(ApiError::NotLeader { .. } | ApiError::Unavailable) => {
                         tokio::time::sleep(COMMAND_RETRY).await;
                     }
@@ -116,9 +135,13 @@ impl Shared {
                 }
             }
         };
-        let answer = tokio::time::timeout(COMMAND_WITHIN, attempt)
+        tokio::time::timeout(COMMAND_WITHIN, attempt)
             .await
-            .map_err(|_| ApiError::Timeout)??;
+            .map_err(|_| ApiError::Timeout)?
+    }
+
+    async fn command_once(&self, bytes: Vec<u8>) -> Result<Outcome, ApiError> {
+        let answer = self.group(CONTROLLER_GROUP)?.command(bytes).await?;
         match decode_outcome(&answer) {
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal)),
             Ok(outcome) => Ok(outcome),
@@ -128,6 +151,12 @@ impl Shared {
             }
         }
     }
+
+    /// Makes sure that this node has applied what the controller had agreed on at the time of the call.
+    pub(super) async fn catch_up_with_controller(&self) -> Result<(), ApiError> {
+        let read = self.group(CONTROLLER_GROUP)?.read_index().await;
+        read.map(drop).map_err(|_| ApiError::Unavailable)
+    }
 }
 
 fn refused(refusal: Refusal) -> ApiError {
@@ -135,7 +164,11 @@ fn refused(refusal: Refusal) -> ApiError {
         Refusal::TopicExists => ApiError::TopicExists,
         Refusal::UnknownTopic => ApiError::UnknownTopic,
         Refusal::InvalidTopic { reason } => ApiError::InvalidTopic { reason },
-        Refusal::InvalidRequest { reason } => ApiError::InvalidRequest { reason },
+        Refusal::InvalidRequest { reason } | Refusal::InvalidChange { reason } => {
+            ApiError::InvalidRequest { reason }
+        }
+        // Its first leader is about to found it.
+        Refusal::Unfounded => ApiError::Unavailable,
     }
 }
 

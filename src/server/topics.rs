@@ -10,8 +10,6 @@ use super::shared::Shared;
 use crate::controller::{CONTROLLER_GROUP, Command, Outcome, Topic};
 use crate::wire::{ApiError, Metadata, NodeInfo, PartitionInfo, ReplicaRole, Reply, TopicInfo};
 
-/// Replicas of a partition when the client leaves it to the cluster: as many as survive one failure.
-const REPLICAS_DEFAULT: usize = 3;
 /// How long a creator waits for the new groups to be led. The topic is there in any case.
 const LEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the answer to a change waits for the other nodes to apply it too.
@@ -31,9 +29,7 @@ pub(super) async fn metadata(
 ) -> Result<Metadata, ApiError> {
     let known = shared.view.state();
     if names.is_none_or(|names| names.iter().any(|name| known.topic(name).is_none())) {
-        let controller = shared.group(CONTROLLER_GROUP)?;
-        let read = controller.read_index().await;
-        read.map_err(|_| ApiError::Unavailable)?;
+        shared.catch_up_with_controller().await?;
     }
     let state = shared.view.state();
     let chosen: Vec<&Arc<Topic>> = match names {
@@ -45,10 +41,8 @@ pub(super) async fn metadata(
         .into_iter()
         .map(|topic| topic_info(shared, topic, &elsewhere))
         .collect();
-    let nodes = shared.config.nodes.iter().map(|node| NodeInfo {
-        id: node.id,
-        address: node.address.clone(),
-    });
+    let nodes = shared.nodes().into_iter();
+    let nodes = nodes.map(|(id, address)| NodeInfo { id, address });
     Ok(Metadata {
         cluster: shared.config.node.cluster.clone(),
         controller_leader: leader(shared, CONTROLLER_GROUP),
@@ -77,9 +71,9 @@ fn topic_info(shared: &Shared, topic: &Topic, elsewhere: &HashMap<u64, u64>) -> 
 async fn leaders_elsewhere(shared: &Shared, topics: &[&Arc<Topic>]) -> HashMap<u64, u64> {
     let here = shared.config.node.id;
     let partitions = topics.iter().flat_map(|topic| &topic.partitions);
-    let foreign = partitions.filter(|partition| !partition.replicas.contains(&here));
+    let foreign = partitions.filter(|partition| !partition.holders.contains(&here));
     let holders: BTreeSet<u64> = foreign
-        .flat_map(|partition| partition.replicas.iter().copied())
+        .flat_map(|partition| partition.holders.iter().copied())
         .collect();
     let mut leaders = HashMap::new();
     for holder in holders {
@@ -106,17 +100,11 @@ pub(super) async fn create(
     replicas: u32,
     token: u64,
 ) -> Result<Reply, ApiError> {
-    let nodes: Vec<u64> = shared.config.nodes.iter().map(|node| node.id).collect();
-    let replicas = match replicas {
-        0 => nodes.len().min(REPLICAS_DEFAULT) as u32,
-        given => given,
-    };
     let partitions_max = shared.config.limits.partitions_max;
     let command = Command::CreateTopic {
         name: name.clone(),
         partitions,
         replicas,
-        nodes,
         partitions_max,
         token,
     };
@@ -187,7 +175,7 @@ async fn applied_elsewhere(shared: &Shared) {
     };
     let index = controller.watermark().applied_index();
     let everywhere = async {
-        for node in shared.config.nodes.iter().map(|node| node.id) {
+        for node in shared.nodes().into_keys() {
             while node != shared.config.node.id && shared.peers.is_up(node) {
                 let report = shared.peers.report_of(node).await.unwrap_or_default();
                 let controller = report
@@ -225,7 +213,7 @@ async fn led(shared: &Shared, name: &str) {
     for partition in topic
         .partitions
         .iter()
-        .filter(|partition| partition.replicas.contains(&here))
+        .filter(|partition| partition.holders.contains(&here))
     {
         let group = loop {
             let mut reconciled = shared.reconciled.subscribe();

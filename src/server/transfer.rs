@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
-use crate::controller::CONTROLLER_GROUP;
 use crate::replica::Group;
 use crate::wire::{ApiError, Reply};
 
@@ -42,13 +41,13 @@ pub(super) async fn spread(shared: Arc<Shared>) {
         let state = shared.view.state();
         let mut settled = Vec::new();
         let mut leading = HashMap::new();
-        for (number, replicas) in state.groups() {
+        for partition in state.partitions() {
+            let number = partition.group;
             let Some(group) = shared.replicas.get(number) else {
                 continue;
             };
-            let (term, to) = (group.watermark().term(), replicas[0]);
-            if number == CONTROLLER_GROUP
-                || to == shared.config.node.id
+            let (term, to) = (group.watermark().term(), partition.replicas[0]);
+            if to == shared.config.node.id
                 || !group.watermark().is_leader()
                 || !shared.peers.is_up(to)
             {
@@ -80,7 +79,7 @@ async fn hand_over(group: &Group, to: u64) {
         .peers
         .iter()
         .any(|peer| peer.node == to && peer.match_index >= status.commit_index);
-    if !caught_up {
+    if !caught_up || !status.voters.contains(&to) {
         return;
     }
     match group.transfer(to).await {

@@ -22,6 +22,8 @@ pub mod kind {
     pub const HELLO: u8 = 4;
     /// What a node tells of its replicas: [`NodeReport`](crate::wire::NodeReport).
     pub const REPORT: u8 = 5;
+    /// How two nodes make themselves known: [`Greeting`](crate::wire::Greeting).
+    pub const GREETING: u8 = 6;
     /// Frames that another node lacks: the answer to [`StreamHello::Repair`](crate::wire::StreamHello::Repair).
     pub const FRAMES: u8 = 7;
 }

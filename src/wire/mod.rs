@@ -9,6 +9,7 @@
 
 pub mod batch;
 mod error;
+mod greeting;
 mod head;
 mod mirror;
 mod node;
@@ -22,6 +23,7 @@ pub use batch::{
     peek_head,
 };
 pub use error::{ApiError, BatchError, PushError, WireError};
+pub use greeting::{GREETING_HEAD_BYTES_MAX, Greeting, decode_greeting, encode_greeting};
 pub use head::kind;
 pub use node::{
     HELLO_HEAD_BYTES_MAX, NodeReport, ReplicaReport, StreamHello, decode_frames, decode_hello,

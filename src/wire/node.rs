@@ -72,6 +72,10 @@ pub struct ReplicaReport {
     pub high_watermark: u64,
     /// First offset kept here.
     pub log_start: u64,
+    /// Voters in force, as far as this replica knows.
+    pub voters: Vec<u64>,
+    /// Members without a vote, as far as this replica knows.
+    pub learners: Vec<u64>,
     /// What a leader knows of its followers: node, and last index durable there. Empty unless it leads.
     pub followers: Vec<(u64, u64)>,
 }
@@ -109,6 +113,8 @@ pub fn decode_report(kind: u8, head: &[u8]) -> Result<NodeReport, WireError> {
         |report| {
             at_most("list of replicas", report.replicas.len(), GROUPS_MAX)?;
             report.replicas.iter().try_for_each(|replica| {
+                at_most("list of voters", replica.voters.len(), REPLICAS_MAX)?;
+                at_most("list of learners", replica.learners.len(), REPLICAS_MAX)?;
                 at_most("list of followers", replica.followers.len(), REPLICAS_MAX)
             })
         },
@@ -149,6 +155,8 @@ mod tests {
             commit_index: 40,
             high_watermark: 1000,
             log_start: 10,
+            voters: vec![1, 2],
+            learners: vec![3],
             followers: vec![(1, 40), (3, 39)],
         };
         NodeReport {
@@ -185,9 +193,10 @@ mod tests {
         assert_eq!(
             hex(&encode_report(&report()).1),
             concat!(
-                "01010000000000000028000000000000000300000000000000270000000000000007000000000000",
-                "0000030000000000000001020000000000000029000000000000002800000000000000e803000000",
-                "0000000a00000000000000a6ffffff020000000200000000000000b6ffffff01000000"
+                "01010000000000000002000000000000000300000000000000010000000000000028000000000000",
+                "00030000000000000027000000000000000700000000000000000300000000000000010200000000",
+                "00000029000000000000002800000000000000e8030000000000000a000000000000008effffff02",
+                "00000096ffffff0100000096ffffff020000000200000000000000a6ffffff01000000"
             )
         );
     }

@@ -61,6 +61,11 @@ pub enum Reply {
     },
     /// Leadership is where it was asked to go.
     Transferred,
+    /// The cluster is, or becomes, as it was asked to be; `ClusterStatus` shows how far it is.
+    Changed {
+        /// Replicas that are to move because of this request.
+        moves: u64,
+    },
     /// The request was refused or failed.
     Error {
         /// As the request said; 0 for requests without.
@@ -126,6 +131,8 @@ pub struct PartitionInfo {
 pub struct ClusterStatus {
     /// Name of the cluster.
     pub cluster: String,
+    /// Whether a majority confirmed that this is the latest; otherwise it is what the answering node knew last.
+    pub current: bool,
     /// Every node.
     pub nodes: Vec<NodeStatus>,
     /// Every group, ascending; group 0 is the controller's.
@@ -142,6 +149,8 @@ pub struct NodeStatus {
     pub address: String,
     /// Whether the answering node is connected to it (true of itself).
     pub up: bool,
+    /// Whether it gives its replicas away, to be removed.
+    pub leaving: bool,
 }
 
 /// A group as its leader sees it.
@@ -164,8 +173,12 @@ pub struct GroupStatus {
     pub high_watermark: u64,
     /// First offset kept.
     pub log_start: u64,
-    /// Its replicas.
+    /// Its replicas, those on the way in or out included.
     pub replicas: Vec<ReplicaStatus>,
+    /// The nodes that shall hold it; the first is the preferred leader.
+    pub shall: Vec<u64>,
+    /// Whether it is where it shall be: false while a move is under way.
+    pub settled: bool,
 }
 
 /// One replica of a group.
@@ -242,7 +255,8 @@ pub fn decode_reply(kind: u8, head: &[u8]) -> Result<Reply, WireError> {
             | ArchivedReply::TopicDeleted
             | ArchivedReply::ProducerId { .. }
             | ArchivedReply::EndOffset { .. }
-            | ArchivedReply::Transferred => Ok(()),
+            | ArchivedReply::Transferred
+            | ArchivedReply::Changed { .. } => Ok(()),
         },
     )
 }
@@ -279,6 +293,7 @@ fn check_status(status: &ArchivedClusterStatus) -> Result<(), WireError> {
             text("topic name", topic)?;
         }
         at_most("list of replicas", group.replicas.len(), REPLICAS_MAX)?;
+        at_most("list of replicas", group.shall.len(), REPLICAS_MAX)?;
     }
     Ok(())
 }

@@ -75,6 +75,36 @@ pub enum Request {
         /// The node that should lead.
         to: u64,
     },
+    /// Make a replica the one that leads its group whenever it can.
+    PreferLeader {
+        /// The group.
+        group: u64,
+        /// The node of the replica.
+        to: u64,
+    },
+    /// Take a node into the cluster.
+    AddNode {
+        /// Its number, never used in this cluster before.
+        node: u64,
+        /// `host:port` of its QUIC endpoint.
+        address: String,
+    },
+    /// Have a node give its replicas to the others, and forget it then.
+    RemoveNode {
+        /// Its number.
+        node: u64,
+    },
+    /// Have a new node take the place of another.
+    ReplaceNode {
+        /// The node that leaves, dead or alive.
+        old: u64,
+        /// The number of the new one, never used in this cluster before.
+        new: u64,
+        /// `host:port` of its QUIC endpoint.
+        address: String,
+    },
+    /// Even out replicas and preferred leaders over the nodes.
+    Rebalance,
 }
 
 /// Where a fetch starts.
@@ -122,7 +152,12 @@ pub fn decode_request(kind: u8, head: &[u8]) -> Result<Request, WireError> {
             | ArchivedRequest::ProducerId
             | ArchivedRequest::ClusterStatus
             | ArchivedRequest::EndOffset { .. }
-            | ArchivedRequest::TransferLeader { .. } => Ok(()),
+            | ArchivedRequest::TransferLeader { .. }
+            | ArchivedRequest::PreferLeader { .. }
+            | ArchivedRequest::RemoveNode { .. }
+            | ArchivedRequest::Rebalance => Ok(()),
+            ArchivedRequest::AddNode { address, .. }
+            | ArchivedRequest::ReplaceNode { address, .. } => text("address", address),
         },
     )
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll::client::Client;
@@ -10,7 +11,7 @@ use plimsoll::config::{
     ClientConfig, Config, LimitsConfig, LogConfig, NodeAddress, NodeConfig, RaftConfig, TlsConfig,
     new_cluster_id,
 };
-use plimsoll::server::{Node, StartError};
+use plimsoll::server::{Node, NodeFailure, StartError};
 use tempfile::TempDir;
 use transport::pki::{Authority, Issued};
 
@@ -65,6 +66,7 @@ impl Cluster {
                 data_dir: dir.path().join(format!("data/node-{id}")),
                 listen: addresses[id as usize - 1].address.parse().unwrap(),
                 admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                joins: false,
             },
             tls: tls(&format!("node-{id}"), &authority.issue_node(id).unwrap()),
             nodes: addresses.clone(),
@@ -129,6 +131,44 @@ impl Cluster {
             self
         });
         stopping.await.unwrap()
+    }
+
+    /// Certificate and settings of one more node, which joins; nothing runs. Gives its number and its address.
+    pub(crate) fn prepare_another(&mut self) -> (u64, String) {
+        let id = self.configs.len() as u64 + 1;
+        let name = format!("node-{id}");
+        let issued = self.authority.issue_node(id).unwrap();
+        let mut config = self.configs[0].clone();
+        config.node.id = id;
+        config.node.joins = true;
+        config.node.data_dir = self.dir.path().join(format!("data/{name}"));
+        config.node.listen = free_ports(1)[0];
+        config.tls = write_issued(self.dir.path(), &name, &issued);
+        let address = config.node.listen.to_string();
+        config.nodes.push(NodeAddress {
+            id,
+            address: address.clone(),
+        });
+        config.validate().unwrap();
+        self.configs.push(config);
+        self.nodes.push(None);
+        (id, address)
+    }
+
+    /// Waits until a node that nobody stopped has ended, and says how.
+    pub(crate) async fn ends_by_itself(&mut self, node: u64) -> Result<(), NodeFailure> {
+        let running = self.nodes[node as usize - 1].take().expect("it is running");
+        let running = Arc::new(running);
+        let waited = Arc::clone(&running);
+        let ended = tokio::task::spawn_blocking(move || waited.wait());
+        match tokio::time::timeout(PATIENCE, ended).await {
+            Ok(ended) => ended.unwrap(),
+            Err(_) => {
+                // Else the thread that waits for it would wait for ever.
+                running.stop();
+                panic!("node {node} does not end by itself");
+            }
+        }
     }
 
     pub(crate) fn wait_ready(&self) {

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plimsoll::wire::{
-    ApiError, FetchFrom, Reply, Request, StreamHello, encode_envelopes, encode_hello,
+    ApiError, FetchFrom, Greeting, Reply, Request, StreamHello, encode_envelopes, encode_greeting,
+    encode_hello,
 };
 use segment_store::{FrameHeader, HEADER_LEN};
 use transport::{Alpn, Credentials};
@@ -162,11 +163,19 @@ async fn peer_that_lies_about_its_sender_or_sends_garbage_is_cut_off() {
         &issued.key_pem,
     )
     .unwrap();
+    let greeting = Greeting {
+        cluster: cluster.config(1).cluster_id(),
+        node: 3,
+        replica: [3; 16],
+        boot: 1,
+        nonces: vec![7],
+    };
     let (kind, impostor, _) = encode_envelopes(2, &[]);
     let mut garbage = BytesMut::new();
     garbage.put_bytes(0xa5, 5_000);
     for head in [impostor, garbage.to_vec(), vec![]] {
         let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+        peer.greet(&greeting).await;
         let mut stream = peer.open().await;
         let (hello_kind, hello) = encode_hello(&StreamHello::Control);
         stream.send.send(hello_kind, &hello, &mut []).await.unwrap();
@@ -178,6 +187,7 @@ async fn peer_that_lies_about_its_sender_or_sends_garbage_is_cut_off() {
     let later = [&[200][..], &encode_envelopes(3, &[]).1[1..]].concat();
     for head in [vec![0; 8 << 20], later] {
         let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+        peer.greet(&greeting).await;
         let mut stream = peer.open().await;
         let (hello_kind, hello) = encode_hello(&StreamHello::Control);
         stream.send.send(hello_kind, &hello, &mut []).await.unwrap();
@@ -185,10 +195,36 @@ async fn peer_that_lies_about_its_sender_or_sends_garbage_is_cut_off() {
         let _ = stream.send.send(kind, &head, &mut []).await;
         within(peer.connection().closed()).await;
     }
-    // No hello, no service.
+    // No hello, no service; no greeting, not even that; and the greeting of another is none.
     let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+    peer.greet(&greeting).await;
     let mut stream = peer.open().await;
     stream.send.send(kind, &[1, 2, 3], &mut []).await.unwrap();
     within(peer.connection().closed()).await;
+    let (hello_kind, hello) = encode_hello(&StreamHello::Control);
+    let of_another = encode_greeting(&Greeting {
+        node: 2,
+        ..greeting.clone()
+    });
+    let of_another_cluster = encode_greeting(&Greeting {
+        cluster: [0; 16],
+        ..greeting.clone()
+    });
+    let no_nonce = encode_greeting(&Greeting {
+        nonces: Vec::new(),
+        ..greeting
+    });
+    for (kind, head) in [
+        (hello_kind, hello),
+        of_another,
+        of_another_cluster,
+        no_nonce,
+    ] {
+        let peer = Raw::connect_as(&cluster, 1, &third, Alpn::Peer).await;
+        let mut stream = peer.open().await;
+        stream.send.send(kind, &head, &mut []).await.unwrap();
+        let why = within(peer.connection().closed()).await.to_string();
+        assert!(why.contains("closed by the other side"), "{why}");
+    }
     assert!(cluster.node(1).ready() || cluster.node(1).wait_ready(crate::harness::PATIENCE));
 }

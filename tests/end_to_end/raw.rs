@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::wire::{
-    ApiError, BatchBuilder, Codec, Metadata, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX,
-    Reply, Request, decode_reply, encode_request,
+    ApiError, BatchBuilder, Codec, Greeting, Metadata, PartitionInfo, ProducerStamp,
+    REPLY_HEAD_BYTES_MAX, Reply, Request, decode_greeting, decode_reply, encode_greeting,
+    encode_request,
 };
 use transport::{
     Alpn, Connection, Credentials, Endpoint, Limits, RecvHalf, SendHalf, TransportOptions,
@@ -57,6 +58,16 @@ impl Raw {
     pub(crate) async fn open(&self) -> Stream {
         let (send, recv) = self.connection.open_bi(0).await.unwrap();
         Stream { send, recv }
+    }
+
+    /// Makes itself known as another node would, and waits for the answer.
+    pub(crate) async fn greet(&self, greeting: &Greeting) {
+        let mut stream = self.open().await;
+        let (kind, head) = encode_greeting(greeting);
+        stream.send.send(kind, &head, &mut []).await.unwrap();
+        let answer = within(stream.recv.recv(&LIMITS)).await.unwrap();
+        let answer = answer.expect("an answer before the end");
+        decode_greeting(answer.kind, &answer.head).unwrap();
     }
 
     pub(crate) fn connection(&self) -> &Connection {

@@ -15,7 +15,8 @@ use transport::{Limits, Message};
 
 use super::{Batch, Replica, Settings};
 use crate::client::admin::unexpected;
-use crate::client::link::{Backoff, Cluster, Target};
+use crate::client::backoff::Backoff;
+use crate::client::link::{Cluster, Target};
 use crate::client::{ClientError, ConsumeError, ConsumeReason};
 use crate::mutation;
 use crate::wire::{

@@ -21,7 +21,8 @@ use transport::{Limits, RecvHalf, SendHalf};
 use super::delivery::Outcome;
 use super::pending::{Batch, Next, Pending};
 use crate::client::ClientError;
-use crate::client::link::{Backoff, Cluster};
+use crate::client::backoff::Backoff;
+use crate::client::link::Cluster;
 use crate::wire::{
     ApiError, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX, Request, encode_request,
 };

@@ -94,6 +94,8 @@ pub struct NodeSample {
     pub groups_damaged: u64,
     /// Those among them that nobody can help.
     pub groups_halted: u64,
+    /// Partitions of the cluster that are not where they shall be yet.
+    pub moves_under_way: u64,
 }
 
 impl<'a> Sample<'a> {
@@ -174,6 +176,7 @@ impl<'a> Sample<'a> {
         self.gauge("plimsoll_disk_free_bytes", Vec::new(), node.disk_free_bytes);
         self.gauge("plimsoll_groups_damaged", Vec::new(), node.groups_damaged);
         self.gauge("plimsoll_groups_halted", Vec::new(), node.groups_halted);
+        self.gauge("plimsoll_moves_under_way", Vec::new(), node.moves_under_way);
     }
 
     pub(super) fn render(&self) -> String {

@@ -70,6 +70,8 @@ pub const TABLE: &[Metric] = &[
     counter("plimsoll_repairs_total", "logs", &[], "Damaged logs made whole with the help of other nodes."),
     counter("plimsoll_repaired_entries_total", "entries", &[], "Entries taken from other nodes for that."),
     counter("plimsoll_repaired_bytes_total", "bytes", &[], "Bytes of those."),
+    gauge("plimsoll_moves_under_way", "partitions", &[], "Partitions of the cluster that are not where they shall be yet. Alert on a number that does not fall."),
+    counter("plimsoll_moves_done_total", "partitions", &[], "Moves of partitions concluded while this node led them."),
     counter("plimsoll_leader_changes_total", "changes", GROUP, "Changes of leader that the replica has seen since it was opened."),
     counter("plimsoll_proposals_failed_total", "proposals", &[], "Proposals accepted and then answered with an error."),
     counter("plimsoll_append_bytes_total", "bytes", &[], "Bytes of frames written to the logs of this node."),

@@ -78,6 +78,7 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
     meters.disk_queue_bytes.set(4096.0);
     meters.disk_full.set(0.0);
     metrics.rejected("not_leader");
+    metrics.moves_done(3);
     metrics.connection_refused("foreign_cluster");
     let text = metrics.render(|sample| {
         sample.group(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use transport::{Connection, Limits, RecvHalf};
+use tokio::task::AbortHandle;
+use transport::{Alpn, Connection, Limits, Link, RecvHalf};
 
 use super::lane::Lane;
 use super::{Peer, Peers};
@@ -61,11 +62,90 @@ impl From<WireError> for StreamEnd {
     }
 }
 
-/// Reports each loss of one of the connections to `peer` to the replicas.
-pub(super) async fn watch(
+/// The two connections dialed to one peer.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) address: String,
+    /// Carries votes and heartbeats alone: streams of one connection share its windows, whatever their priority.
+    control: Line,
+    /// Carries everything else.
+    bulk: Line,
+}
+
+impl Dialed {
+    pub(super) fn new(peers: &Arc<Peers>, peer: &Arc<Peer>, address: String) -> Dialed {
+        Dialed {
+            control: Line::new(peers, peer, &address),
+            bulk: Line::new(peers, peer, &address),
+            address,
+        }
+    }
+
+    /// The connection that `stream` belongs on.
+    pub(super) fn line(&self, stream: StreamHello) -> &Line {
+        match stream {
+            StreamHello::Control => &self.control,
+            StreamHello::Replication { .. } | StreamHello::Report | StreamHello::Repair { .. } => {
+                &self.bulk
+            }
+        }
+    }
+}
+
+/// One connection dialed to a peer, again and again; shown only once it is greeted.
+#[derive(Debug)]
+pub(super) struct Line {
+    greeted: watch::Receiver<Option<Connection>>,
+    task: AbortHandle,
+    /// Dialed as long as this lives.
+    _link: Link,
+}
+
+impl Line {
+    fn new(peers: &Arc<Peers>, peer: &Arc<Peer>, address: &str) -> Line {
+        let link = Link::spawn(
+            peers.endpoint.clone(),
+            address.to_owned(),
+            peer.node,
+            Alpn::Peer,
+        );
+        let (slot, greeted) = watch::channel(None);
+        let keep = keep_greeted(
+            Arc::clone(peers),
+            peer.node,
+            address.to_owned(),
+            link.connection(),
+            slot,
+        );
+        Line {
+            greeted,
+            task: peers.runtime.spawn(keep).abort_handle(),
+            _link: link,
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<Connection> {
+        self.greeted.borrow().clone()
+    }
+
+    fn follow(&self) -> watch::Receiver<Option<Connection>> {
+        self.greeted.clone()
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Greets on each new connection to a peer, shows it while it lives, and reports its loss to the replicas.
+async fn keep_greeted(
     peers: Arc<Peers>,
-    peer: Arc<Peer>,
+    node: u64,
+    address: String,
     mut connection: watch::Receiver<Option<Connection>>,
+    slot: watch::Sender<Option<Connection>>,
 ) {
     while let Ok(up) = connection
         .wait_for(Option::is_some)
@@ -73,9 +153,17 @@ pub(super) async fn watch(
         .map(|up| up.clone())
     {
         let Some(up) = up else { continue };
+        let greeted = peers.greeter.greet(node, &up).await;
+        if greeted {
+            slot.send_replace(Some(up.clone()));
+        }
         let why = up.closed().await;
-        tracing::info!(peer = peer.node, address = peer.address, %why, "the connection to a peer is lost");
-        peers.replicas().peer_unreachable(peer.node);
+        slot.send_replace(None);
+        peers.greeter.note_end(node, &why);
+        if greeted {
+            tracing::info!(peer = node, address, %why, "the connection to a peer is lost");
+            peers.replicas().peer_unreachable(node);
+        }
         let lost = up.id();
         let next = connection
             .wait_for(|now| now.as_ref().is_none_or(|now| now.id() != lost))
@@ -93,7 +181,14 @@ pub(super) async fn keep_open(
     stream: StreamHello,
     lane: Arc<Lane>,
 ) {
-    let mut connection = peer.link(stream).connection();
+    let Some(mut connection) = peer
+        .dialed
+        .load()
+        .as_ref()
+        .map(|dialed| dialed.line(stream).follow())
+    else {
+        return;
+    };
     while let Ok(up) = connection
         .wait_for(Option::is_some)
         .await
@@ -180,11 +275,7 @@ pub(super) async fn deliver_from(peers: &Peers, node: u64, recv: &mut RecvHalf) 
 impl Peers {
     /// Asks `node` about its replicas; `None` when it cannot be reached or takes too long.
     pub(in crate::server) async fn report_of(&self, node: u64) -> Option<NodeReport> {
-        let connection = self
-            .others
-            .get(&node)?
-            .link(StreamHello::Report)
-            .current()?;
+        let connection = self.peer(node)?.current(StreamHello::Report)?;
         match tokio::time::timeout(REPORT_WITHIN, ask(&connection)).await {
             Ok(Ok(report)) if report.node == node => Some(report),
             Ok(Ok(report)) => {

@@ -4,37 +4,53 @@
 //! two sets of lanes: requests on streams opened here, replies on streams the peer opened. A lane's envelopes keep their order; lanes
 //! are independent, so bulk data of one group delays neither votes nor other groups. Must not know what an envelope means beyond
 //! which stream it belongs to. On the walk of AppendEntries and its ack, and of elections.
+//!
+//! Any node with a certificate of the cluster is heard, unless it was removed: a node that was down while others joined has yet to hear of
+//! them, and hears it from them. Dialed are the nodes whose addresses are known.
 
 mod dial;
+mod greet;
 mod lane;
 mod repair;
 mod serve;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
+use segment_store::{DataDirError, Memory};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use transport::{Alpn, Connection, Endpoint, Limits, Link};
+use transport::{Connection, Endpoint, Limits};
 
+use self::dial::Dialed;
+pub(super) use self::greet::Expelled;
+use self::greet::Greeter;
 use self::lane::{Budget, Full, Lane};
 use crate::config::Config;
 use crate::raft::Message;
 use crate::replica::{Outbound, Replicas};
-use crate::wire::{Content, Envelope, PeerCaps, StreamHello};
+use crate::wire::{Content, Envelope, Greeting, PeerCaps, StreamHello};
 
 /// Nodes that repair and are answered at a time.
 const GIVING_MAX: usize = 4;
 /// What a message between nodes may hold besides its entries.
 const BODY_SLACK_BYTES: usize = 64 << 10;
+/// Most other nodes that are heard at a time.
+const PEERS_MAX: usize = segment_store::standing::PEERS_MAX;
 
 /// All other nodes of the cluster.
 #[derive(Debug)]
 pub(super) struct Peers {
     /// This node; stands in every message sent.
     node: u64,
-    others: BTreeMap<u64, Arc<Peer>>,
+    endpoint: Endpoint,
+    /// Addresses in this node's own settings, which go before what the cluster says: they may be right for this node alone.
+    configured: BTreeMap<u64, String>,
+    others: ArcSwap<BTreeMap<u64, Arc<Peer>>>,
+    greeter: Greeter,
+    queue_bytes_max: usize,
     caps: PeerCaps,
     runtime: Handle,
     /// Set once, right after the replicas were made around this very object.
@@ -43,15 +59,11 @@ pub(super) struct Peers {
     giving: Semaphore,
 }
 
-/// One other node: the connections dialed to it, and the lanes in both directions.
+/// One other node: the connections dialed to it, if its address is known, and the lanes in both directions.
 #[derive(Debug)]
 struct Peer {
     node: u64,
-    address: String,
-    /// Carries votes and heartbeats alone: streams of one connection share its windows, whatever their priority.
-    control: Link,
-    /// Carries everything else.
-    bulk: Link,
+    dialed: ArcSwapOption<Dialed>,
     budget: Arc<Budget>,
     requests: Mutex<HashMap<StreamHello, OwnStream>>,
     replies: Mutex<HashMap<StreamHello, Arc<Lane>>>,
@@ -73,34 +85,29 @@ impl Drop for OwnStream {
 }
 
 impl Peers {
-    /// Starts dialing every other node. Must be called within the runtime of the network thread.
-    pub(super) fn connect(config: &Config, endpoint: &Endpoint) -> Arc<Peers> {
-        let peer = |id: u64, address: &str| {
-            let link = || Link::spawn(endpoint.clone(), address.to_owned(), id, Alpn::Peer);
-            Arc::new(Peer {
-                node: id,
-                address: address.to_owned(),
-                control: link(),
-                bulk: link(),
-                budget: Budget::new(config.limits.peer_queue_bytes_max as usize),
-                requests: Mutex::default(),
-                replies: Mutex::default(),
-                accepted: Mutex::default(),
-            })
-        };
-        let others = config
-            .nodes
-            .iter()
-            .filter(|other| other.id != config.node.id);
+    /// The other nodes, none of them dialed yet. `own` is what this node says of itself, `memory` what it has seen of the others;
+    /// `expelled` is told when one of them refuses this node. Must be called within the runtime of the network thread.
+    pub(super) fn new(
+        config: &Config,
+        endpoint: Endpoint,
+        own: Greeting,
+        memory: Memory,
+        expelled: mpsc::UnboundedSender<Expelled>,
+    ) -> Result<Arc<Peers>, DataDirError> {
+        let configured = config.nodes.iter();
         let entries = config
             .limits
             .batch_bytes_max
             .max(config.raft.in_flight_bytes_max) as usize;
-        Arc::new(Peers {
+        Ok(Arc::new(Peers {
             node: config.node.id,
-            others: others
-                .map(|other| (other.id, peer(other.id, &other.address)))
+            endpoint,
+            configured: configured
+                .map(|other| (other.id, other.address.clone()))
                 .collect(),
+            others: ArcSwap::default(),
+            greeter: Greeter::new(own, memory, expelled)?,
+            queue_bytes_max: config.limits.peer_queue_bytes_max as usize,
             caps: PeerCaps {
                 body_bytes_max: entries + BODY_SLACK_BYTES,
                 ..PeerCaps::default()
@@ -108,42 +115,114 @@ impl Peers {
             runtime: Handle::current(),
             replicas: OnceLock::new(),
             giving: Semaphore::new(GIVING_MAX),
-        })
+        }))
     }
 
-    /// Tells where to deliver what arrives, and starts to watch the connections.
+    /// Tells where to deliver what arrives, and dials the nodes of the settings.
     pub(super) fn attach(self: &Arc<Peers>, replicas: Replicas) {
         self.replicas
             .set(replicas)
             .expect("attached once, by the node's start");
-        for peer in self.others.values() {
-            for link in [&peer.control, &peer.bulk] {
-                let watch = dial::watch(Arc::clone(self), Arc::clone(peer), link.connection());
-                self.runtime.spawn(watch);
+        let configured = self.configured.clone();
+        self.set_nodes(&configured, &BTreeSet::new());
+    }
+
+    /// The nodes of the cluster, with their addresses, and those that were removed from it. Dials the new ones, and lets go of the others.
+    pub(super) fn set_nodes(
+        self: &Arc<Peers>,
+        nodes: &BTreeMap<u64, String>,
+        removed: &BTreeSet<u64>,
+    ) {
+        self.greeter.set_removed(removed);
+        for (node, address) in nodes {
+            let address = self.configured.get(node).unwrap_or(address);
+            if *node == self.node {
+                continue;
+            }
+            if let Some(peer) = self.peer_or_new(*node) {
+                self.dial(&peer, address);
             }
         }
+        for peer in self.others.load().values() {
+            if removed.contains(&peer.node) {
+                self.drop_peer(peer);
+            } else if !nodes.contains_key(&peer.node) {
+                peer.hang_up();
+            }
+        }
+    }
+
+    /// Keeps connections to `peer` at `address`.
+    fn dial(self: &Arc<Peers>, peer: &Arc<Peer>, address: &str) {
+        let current = peer.dialed.load();
+        if current
+            .as_ref()
+            .is_none_or(|dialed| dialed.address != address)
+        {
+            peer.hang_up();
+            let dialed = Dialed::new(self, peer, address.to_owned());
+            peer.dialed.store(Some(Arc::new(dialed)));
+        }
+    }
+
+    fn drop_peer(&self, peer: &Arc<Peer>) {
+        peer.hang_up();
+        for connection in lock(&peer.accepted).drain(..) {
+            self.greeter.turn_away(peer.node, &connection);
+        }
+        self.others.rcu(|others| {
+            let mut others = BTreeMap::clone(others);
+            others.remove(&peer.node);
+            others
+        });
+    }
+
+    fn peer(&self, node: u64) -> Option<Arc<Peer>> {
+        self.others.load().get(&node).cloned()
+    }
+
+    /// The peer of that number, made now if there is none; `None` when there are too many.
+    fn peer_or_new(&self, node: u64) -> Option<Arc<Peer>> {
+        if let Some(peer) = self.peer(node) {
+            return Some(peer);
+        }
+        if self.others.load().len() >= PEERS_MAX {
+            return None;
+        }
+        let peer = Arc::new(Peer {
+            node,
+            dialed: ArcSwapOption::empty(),
+            budget: Budget::new(self.queue_bytes_max),
+            requests: Mutex::default(),
+            replies: Mutex::default(),
+            accepted: Mutex::default(),
+        });
+        self.others.rcu(|others| {
+            let mut others = BTreeMap::clone(others);
+            others.insert(node, Arc::clone(&peer));
+            others
+        });
+        Some(peer)
     }
 
     /// Whether a connection to `node` is up; always true of this node itself.
     pub(super) fn is_up(&self, node: u64) -> bool {
         node == self.node
             || self
-                .others
-                .get(&node)
-                .is_some_and(|peer| peer.control.current().is_some())
+                .peer(node)
+                .is_some_and(|peer| peer.current(StreamHello::Control).is_some())
     }
 
     /// The connections for entries dialed from here that are up now.
-    pub(super) fn connections(&self) -> impl Iterator<Item = (u64, Connection)> {
-        self.others
-            .values()
-            .filter_map(|peer| Some((peer.node, peer.bulk.current()?)))
+    pub(super) fn connections(&self) -> Vec<(u64, Connection)> {
+        let bulk = |peer: &Arc<Peer>| Some((peer.node, peer.current(StreamHello::Report)?));
+        self.others.load().values().filter_map(bulk).collect()
     }
 
     /// Forgets the streams of a group that is closed here.
     pub(super) fn close_group(&self, group: u64) {
         let stream = StreamHello::Replication { group };
-        for peer in self.others.values() {
+        for peer in self.others.load().values() {
             drop(lock(&peer.requests).remove(&stream));
             drop(lock(&peer.replies).remove(&stream));
         }
@@ -183,14 +262,15 @@ impl Peers {
 }
 
 impl Peer {
-    /// The connection that `stream` belongs on.
-    fn link(&self, stream: StreamHello) -> &Link {
-        match stream {
-            StreamHello::Control => &self.control,
-            StreamHello::Replication { .. } | StreamHello::Report | StreamHello::Repair { .. } => {
-                &self.bulk
-            }
-        }
+    /// The connection that `stream` belongs on, if it is up and greeted.
+    fn current(&self, stream: StreamHello) -> Option<Connection> {
+        self.dialed.load().as_ref()?.line(stream).current()
+    }
+
+    /// Gives up the connections dialed to it, and the streams on them.
+    fn hang_up(&self) {
+        lock(&self.requests).clear();
+        self.dialed.store(None);
     }
 }
 
@@ -201,17 +281,17 @@ pub(super) struct Outgoing(pub(super) Arc<Peers>);
 impl Outbound for Outgoing {
     fn send(&self, to: u64, envelope: Envelope) {
         let Outgoing(peers) = self;
-        let Some(peer) = peers.others.get(&to) else {
-            tracing::error!(
+        let Some(peer) = peers.peer(to) else {
+            tracing::debug!(
                 to,
-                "a message for a node that is not in the configuration was dropped"
+                "a message for a node that is not known here was dropped"
             );
             return;
         };
         let lane = match place(&envelope) {
             // Without a connection there is nobody to send to; the loss was reported when it was lost.
-            Place::Request(stream) if peer.link(stream).current().is_none() => return,
-            Place::Request(stream) => peers.request_lane(peer, stream),
+            Place::Request(stream) if peer.current(stream).is_none() => return,
+            Place::Request(stream) => peers.request_lane(&peer, stream),
             Place::Reply(stream) => match lock(&peer.replies).get(&stream) {
                 Some(lane) => Arc::clone(lane),
                 None => return,

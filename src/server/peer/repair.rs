@@ -20,16 +20,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 impl Peers {
     /// The other nodes, any of which may have what is damaged here.
     pub(in crate::server) fn others(&self) -> Vec<u64> {
-        self.others.keys().copied().collect()
+        self.others.load().keys().copied().collect()
     }
 
     /// Asks `node` for entries that are damaged here.
     pub(in crate::server) async fn frames_of(&self, node: u64, wanted: Wanted) -> RepairAnswer {
         let hello = hello_of(wanted);
-        let connection = self
-            .others
-            .get(&node)
-            .and_then(|peer| peer.link(hello).current());
+        let connection = self.peer(node).and_then(|peer| peer.current(hello));
         let Some(connection) = connection else {
             return RepairAnswer::Silence;
         };

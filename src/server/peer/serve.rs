@@ -21,15 +21,23 @@ const CONNECTIONS_MAX: usize = 4;
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 impl Peers {
-    /// Serves a connection accepted from `node` until it is lost. Refuses a node that is not in the configuration.
+    /// Serves a connection accepted from `node` until it is lost. Refuses a node that was removed, or lacks what it had before.
     pub(in crate::server) async fn serve(self: &Arc<Peers>, node: u64, connection: Connection) {
-        let Some(peer) = self.others.get(&node) else {
-            tracing::warn!(node, address = %connection.remote_address(), "refused a node that is not in [[nodes]] of the configuration");
-            connection.close(
-                close::PROTOCOL,
-                "this node is not in the configuration of the node it dialed",
-            );
-            return;
+        if self.greeter.is_removed(node) {
+            return self.greeter.turn_away_at_greeting(node, &connection).await;
+        }
+        if node == self.node {
+            return connection.close(close::PROTOCOL, "it dialed itself");
+        }
+        if !self.greeter.welcome(node, &connection).await {
+            let end = connection.closed().await;
+            return self.greeter.note_end(node, &end);
+        }
+        if self.greeter.is_removed(node) {
+            return self.greeter.turn_away(node, &connection);
+        }
+        let Some(peer) = self.peer_or_new(node) else {
+            return connection.close(close::DROPPED, "too many nodes");
         };
         {
             let mut accepted = lock(&peer.accepted);
@@ -46,7 +54,7 @@ impl Peers {
         tracing::debug!(peer = node, "a peer has connected");
         while let Ok((send, recv)) = connection.accept_bi().await {
             let (peers, peer, connection) =
-                (Arc::clone(self), Arc::clone(peer), connection.clone());
+                (Arc::clone(self), Arc::clone(&peer), connection.clone());
             self.runtime.spawn(async move {
                 if let StreamEnd::Violation(why) = serve_stream(&peers, &peer, send, recv).await {
                     tracing::error!(
@@ -59,11 +67,15 @@ impl Peers {
             });
         }
         lock(&peer.accepted).retain(|open| open.id() != connection.id());
+        if let Some(end) = connection.close_reason() {
+            self.greeter.note_end(node, &end);
+        }
     }
 
     /// Connections that peers dialed to us.
     pub(in crate::server) fn accepted_count(&self) -> usize {
         self.others
+            .load()
             .values()
             .map(|peer| lock(&peer.accepted).len())
             .sum()

@@ -70,6 +70,8 @@ pub(crate) struct Admin {
     /// Name that the question under way wants to create.
     wants: Option<String>,
     commands: u64,
+    /// Whether the controller was told of the nodes; nothing is placed before.
+    founded: bool,
 }
 
 /// All clients. Numbered: producers, then consumers, then the reader, then the admin.
@@ -341,13 +343,18 @@ impl World {
         admin.asked = Some((request, now + patience));
         admin.commands += 1;
         let name = format!("topic-{}", admin.commands);
-        admin.wants = creates.then(|| name.clone());
+        admin.wants = (creates && admin.founded).then(|| name.clone());
+        let nodes = nodes
+            .iter()
+            .map(|node| (*node, format!("host-{node}:7600")));
         let command = match creates {
+            true if !admin.founded => Command::Found {
+                nodes: nodes.collect(),
+            },
             true => Command::CreateTopic {
                 name,
                 partitions: 2,
                 replicas: 1,
-                nodes,
                 partitions_max: 10_000,
                 token: request,
             },
@@ -470,6 +477,7 @@ impl World {
                 admin.blocks.insert(first, count);
             }
             Decided::TopicCreated { .. } => admin.topics.extend(admin.wants.take()),
+            Decided::Changed { .. } => admin.founded = true,
             // The command was delivered twice, and this is the second answer.
             Decided::Refused(_) | Decided::TopicDeleted { .. } => {}
         }
