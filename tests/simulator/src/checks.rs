@@ -4,7 +4,7 @@
 //! numbered as in the list of promises. Must not know clients or faults; a breach panics, and the trace tells the rest.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use plimsoll::raft::invariants::{View, check};
 use plimsoll::raft::{Ballot, Index, Membership, Message, NodeId, Role, Term};
@@ -12,6 +12,7 @@ use plimsoll::replica::Published;
 use plimsoll::wire::{BatchReader, Content};
 use segment_store::{Frame, LogReader, kind};
 
+use crate::atlas::Atlas;
 use crate::swarm::{PAYLOAD_MAX, caps};
 
 /// Bytes read from a log at a time.
@@ -66,6 +67,10 @@ pub(crate) struct GroupChecks {
 #[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) groups: BTreeMap<u64, GroupChecks>,
+    /// What has rotted where.
+    pub(crate) atlas: Atlas,
+    /// Ends of logs that were opened as suspect.
+    pub(crate) suspect_tails: u64,
     /// Bytes that a leader may have sent to a peer without an answer.
     in_flight_bytes_max: u64,
 }
@@ -74,6 +79,8 @@ impl Checks {
     pub(crate) fn new(in_flight_bytes_max: u64) -> Checks {
         Checks {
             groups: BTreeMap::new(),
+            atlas: Atlas::default(),
+            suspect_tails: 0,
             in_flight_bytes_max,
         }
     }
@@ -84,9 +91,13 @@ impl Checks {
 
     /// A replica starts from its disk: whatever it ever called durable must be there (P6, P13).
     pub(crate) fn started(&mut self, node: NodeId, group: u64, now: View) {
+        self.suspect_tails += u64::from(now.tail_suspect);
+        let next = now.last_index + 1;
+        let end_rotted =
+            now.tail_suspect && self.atlas.is_spoiled(node, group, &(next..=next));
         let all = self.group(group);
         if let Some(before) = all.views.get(&node) {
-            check_restart(before, all.ballots[&node], &now);
+            check_restart(before, all.ballots[&node], &now, end_rotted);
         }
         all.ballots.insert(node, now.ballot);
         let kept = now.prev.index + 1..now.commit_index + 1;
@@ -165,7 +176,7 @@ impl Checks {
         }
     }
 
-    /// A replica shows readers more: bytes that no replica ever shows differently (P2, P7, P8).
+    /// A replica shows readers more: bytes that no replica ever shows differently (P2, P7, P8). False if some of them are damaged.
     pub(crate) fn published(
         &mut self,
         node: NodeId,
@@ -173,7 +184,7 @@ impl Checks {
         before: &Published,
         now: &Published,
         reader: &LogReader,
-    ) {
+    ) -> bool {
         assert!(
             now.high_watermark >= before.high_watermark,
             "the high watermark of node {node} falls (P8)"
@@ -184,8 +195,9 @@ impl Checks {
         );
         let all = self.group(group);
         let from = before.applied_index.max(reader.first_index() - 1) + 1;
-        for frame in frames(reader, from, now.applied_index) {
-            all.show(node, &frame);
+        let read = frames(reader, from, now.applied_index);
+        for frame in &read.frames {
+            all.show(node, frame);
         }
         if let Some(last) = all.shown_at(now.applied_index) {
             assert_eq!(
@@ -193,10 +205,27 @@ impl Checks {
                 "the high watermark of node {node} is the end of what is applied"
             );
         }
+        read.whole
     }
 }
 
 impl GroupChecks {
+    /// Whether `member` has durably the entries that `node` has, as far as they were last seen.
+    pub(crate) fn holds_as(
+        &self,
+        member: NodeId,
+        node: NodeId,
+        entries: RangeInclusive<Index>,
+    ) -> bool {
+        let (Some(there), Some(here)) = (self.views.get(&member), self.views.get(&node)) else {
+            return false;
+        };
+        let (first, last) = entries.into_inner();
+        there.durable_index >= last
+            && first > there.prev.index
+            && there.term_at(last) == here.term_at(last)
+    }
+
     fn check_leader(&mut self, node: NodeId) {
         let view = &self.views[&node];
         let term = view.ballot.term;
@@ -346,7 +375,7 @@ impl GroupChecks {
 }
 
 /// A restart finds every entry and vote that was durable before.
-fn check_restart(before: &View, saved: Ballot, now: &View) {
+fn check_restart(before: &View, saved: Ballot, now: &View, end_rotted: bool) {
     let node = now.node;
     let Ballot { term, vote } = now.ballot;
     let keeps_vote = saved.vote.is_none() || vote == saved.vote;
@@ -356,12 +385,13 @@ fn check_restart(before: &View, saved: Ballot, now: &View) {
         now.ballot
     );
     assert!(
-        now.last_index >= before.durable_index,
+        now.last_index >= before.durable_index || end_rotted,
         "node {node} comes back with {} entries, {} were durable (P6, P13)",
         now.last_index,
         before.durable_index
     );
-    for index in now.prev.index.max(before.prev.index) + 1..=before.durable_index {
+    for index in now.prev.index.max(before.prev.index) + 1..=before.durable_index.min(now.last_index)
+    {
         assert_eq!(
             now.term_at(index),
             before.term_at(index),
@@ -379,6 +409,7 @@ pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
         "node {node} takes entry {index} for durable, its disk has synced {synced} (P6)"
     );
     let found = frames(reader, index, index)
+        .frames
         .first()
         .map(|frame| frame.header().term);
     assert_eq!(
@@ -388,23 +419,31 @@ pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
     );
 }
 
-/// The frames of a log from `from` to `last`, checked as a consumer checks them.
-pub(crate) fn frames(reader: &LogReader, from: Index, last: Index) -> Vec<Frame> {
+/// What was read of a log.
+pub(crate) struct Read {
+    pub(crate) frames: Vec<Frame>,
+    /// Whether all that was asked for is there and whole.
+    pub(crate) whole: bool,
+}
+
+/// The frames of a log from `from` to `last`, up to the first that is damaged; checked as a consumer checks them.
+pub(crate) fn frames(reader: &LogReader, from: Index, last: Index) -> Read {
     let mut frames = Vec::new();
     let mut next = from;
-    while next <= last {
+    let mut whole = true;
+    while whole && next <= last {
         let run = reader.read(next, last, READ_BYTES);
-        let mut bytes = run.expect("what is applied can be read").bytes;
-        assert!(!bytes.is_empty(), "what is applied is in the log");
-        while !bytes.is_empty() {
-            let frame = Frame::split_from(&mut bytes, PAYLOAD_MAX, true);
-            let frame = frame.expect("what is applied is whole");
-            assert_eq!(frame.header().index, next, "a log has no gaps");
+        let mut bytes = run.map(|run| run.bytes).unwrap_or_default();
+        whole = !bytes.is_empty();
+        while whole && !bytes.is_empty() {
+            match Frame::split_from(&mut bytes, PAYLOAD_MAX, true) {
+                Ok(frame) if frame.header().index == next => frames.push(frame),
+                _ => whole = false,
+            }
             next += 1;
-            frames.push(frame);
         }
     }
-    frames
+    Read { frames, whole }
 }
 
 /// Who sent a record, as its value says.

@@ -291,21 +291,23 @@ impl World {
         if position >= group.published.high_watermark {
             return;
         }
-        let index = group
-            .reader
-            .seek_offset(position)
-            .expect("the offset is in the log");
+        let Ok(index) = group.reader.seek_offset(position) else {
+            return self.met_damage(id, &[partition]);
+        };
         let last = group.published.applied_index.min(index + 16);
-        let next = self
-            .checks
-            .group(partition)
-            .consumed(position, &group.reader, index, last);
+        let (next, whole) =
+            self.checks
+                .group(partition)
+                .consumed(position, &group.reader, index, last);
         assert!(
             next <= group.published.high_watermark,
             "a consumer sees no further than the high watermark (P8)"
         );
         self.summary.consumed += next - position;
         self.clients.consumers[at].position = next;
+        if !whole {
+            self.met_damage(id, &[partition]);
+        }
     }
 
     fn ask_for_the_end(&mut self, client: usize) {

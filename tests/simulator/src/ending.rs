@@ -12,16 +12,18 @@ use crate::swarm::caps;
 use crate::world::World;
 
 impl GroupChecks {
-    /// A consumer at `position` reads the entries `first` to `last` of a replica; returns where it is then.
+    /// A consumer at `position` reads the entries `first` to `last` of a replica; returns where it is then, and whether nothing it
+    /// read was damaged.
     pub(crate) fn consumed(
         &self,
         position: u64,
         reader: &LogReader,
         first: Index,
         last: Index,
-    ) -> u64 {
+    ) -> (u64, bool) {
         let mut next = position;
-        for frame in frames(reader, first, last) {
+        let read = frames(reader, first, last);
+        for frame in read.frames {
             if frame.header().record_count == 0 {
                 continue;
             }
@@ -39,7 +41,7 @@ impl GroupChecks {
                 next += 1;
             }
         }
-        next
+        (next, read.whole)
     }
 }
 

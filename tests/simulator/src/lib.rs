@@ -4,6 +4,7 @@
 //! [`Run`] is one seed, [`Batch`] many of them, [`record`] a trace in a file. A breach panics: the trace tells what came before.
 //! Nothing that ships depends on this crate.
 
+mod atlas;
 pub mod batch;
 mod checks;
 mod clients;
@@ -15,6 +16,7 @@ mod memory;
 mod network;
 mod node;
 pub mod record;
+mod repair;
 mod run;
 mod summary;
 mod swarm;

@@ -29,6 +29,7 @@ impl World {
                 let life = node.life;
                 let cut = node.cut;
                 self.note(id, "starts", [life, 0, 0, 0]);
+                self.begin_repairs(id);
                 if let Some((death, _)) = cut {
                     self.after(
                         20 * MILLI,

@@ -3,7 +3,7 @@
 //! Owns what the loop and the disk thread do in the shipped program: a turn drains the mailbox, handles everything, then
 //! hands over what came of it, the disk's part first. Must not know when turns happen, nor what goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Index, Millis, NodeId, Role, Target};
 use plimsoll::replica::{
-    Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, Published, Replica,
-    ReplicaConfig, Restart, StateMachine, open_files,
+    Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, OpenError, Published,
+    Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
 };
 use plimsoll::wire::{ApiError, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
@@ -21,11 +21,12 @@ use segment_store::{DataDir, LogIdentity, LogReader, Preparer, PreparerOptions, 
 
 use crate::checks::{Checks, check_durable};
 use crate::network::Packet;
+use crate::repair::Damaged;
 use crate::swarm::{PAYLOAD_MAX, Swarm, caps};
 use crate::world::Micros;
 
 const CLUSTER: [u8; 16] = [9; 16];
-const DATA: &str = "/data";
+pub(crate) const DATA: &str = "/data";
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct Turn {
     pub(crate) transferred: u64,
     /// Answers to requests for a change of membership.
     pub(crate) changed: u64,
+    /// Groups in which something that was read was damaged.
+    pub(crate) damaged: Vec<u64>,
     pub(crate) poisoned: bool,
 }
 
@@ -111,11 +114,19 @@ pub(crate) struct Node {
     pub(crate) crawls_until: Micros,
     /// The power goes soon after the next start.
     pub(crate) cut_after_start: bool,
+    /// Groups whose log is read byte by byte before it is opened again.
+    pub(crate) distrusted: BTreeSet<u64>,
 }
 
 /// The process of a node.
 pub(crate) struct Process {
     pub(crate) groups: BTreeMap<u64, Group>,
+    /// Groups that are being repaired.
+    pub(crate) damaged: BTreeMap<u64, Damaged>,
+    /// Groups whose own files sufficed to repair them.
+    pub(crate) mended: Vec<u64>,
+    /// Groups to be read byte by byte before they are opened.
+    distrusted: BTreeSet<u64>,
     pub(crate) worker: DiskWorker,
     /// Work that the disk has not begun.
     pub(crate) jobs: Vec<DiskJob>,
@@ -169,6 +180,7 @@ impl Node {
             slow_until: 0,
             crawls_until: 0,
             cut_after_start: false,
+            distrusted: BTreeSet::new(),
         }
     }
 
@@ -227,6 +239,7 @@ impl Node {
             checks.started(self.id, group, View::of(running.replica.raft()));
         }
         self.life += 1;
+        self.distrusted.clear();
         self.process = Some(process);
         Ok(())
     }
@@ -254,6 +267,9 @@ impl Node {
         let worker = DiskWorker::new(Arc::clone(&fs), Meters::default());
         let mut process = Process {
             groups: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            mended: Vec::new(),
+            distrusted: self.distrusted.clone(),
             worker,
             jobs: Vec::new(),
             disk_busy: false,
@@ -292,9 +308,9 @@ impl Node {
         if self.met_cut().is_some() {
             return Err("the power went".to_owned());
         }
-        if let Some(process) = &self.process {
-            let replica = &process.groups[&group].replica;
-            checks.started(id, group, View::of(replica.raft()));
+        let opened = self.process.as_ref();
+        if let Some(opened) = opened.and_then(|process| process.groups.get(&group)) {
+            checks.started(id, group, View::of(opened.replica.raft()));
         }
         Ok(())
     }
@@ -379,8 +395,32 @@ impl Process {
             cluster: CLUSTER,
             group,
         };
-        let (preparer, voters) = (self.preparer.clone(), swarm.voters());
-        let opened = open_files(fs, &dir, identity, &swarm.log, preparer, &voters);
+        let voters = swarm.voters();
+        let open = || {
+            open_files(
+                fs,
+                &dir,
+                identity,
+                &swarm.log,
+                self.preparer.clone(),
+                &voters,
+            )
+        };
+        let mut opened = match self.distrusted.remove(&group) {
+            true => None,
+            false => Some(open()),
+        };
+        if matches!(opened, None | Some(Err(OpenError::Damaged { .. }))) {
+            let repair = open_damaged(fs, &dir, identity, &swarm.log);
+            if let Some(repair) = repair.map_err(|error| error.to_string())? {
+                let repairing = Repairing::new(group, repair);
+                self.damaged.insert(group, Damaged::new(repairing));
+                return Ok(());
+            }
+            self.mended.push(group);
+            opened = None;
+        }
+        let opened = opened.unwrap_or_else(open);
         let (files, restart) = opened.map_err(|error| error.to_string())?;
         let core = swarm.core_config(id, self.seed ^ group);
         let config = swarm.replica_config(group);
@@ -499,11 +539,14 @@ impl Process {
                         .expect("the disk reads well");
                     turn.warm.push((group, peer, first));
                 }
-                Effect::Damaged => panic!("{id}: group {group}: nothing spoils a log here"),
                 Effect::Publish(published) => {
-                    checks.published(id, group, &running.published, &published, &running.reader);
+                    let before = &running.published;
+                    if !checks.published(id, group, before, &published, &running.reader) {
+                        turn.damaged.push(group);
+                    }
                     running.published = published;
                 }
+                Effect::Damaged => turn.damaged.push(group),
                 Effect::Reply { token, result } => {
                     let caller = self.callers.remove(&(group, token));
                     let caller = caller.expect("a request is answered once");

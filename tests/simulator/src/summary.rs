@@ -62,6 +62,18 @@ counts! {
     failed_syncs,
     /// Disks that filled up.
     full_disks,
+    /// Bytes that changed at rest.
+    flips,
+    /// Groups found damaged at a start.
+    damage_found,
+    /// Groups found damaged while they ran.
+    damage_met,
+    /// Logs made whole from other replicas, or from their own files.
+    repairs,
+    /// Entries fetched for that.
+    repaired_entries,
+    /// Ends of logs that were opened as suspect.
+    suspect_tails,
     /// Nodes that went on at a hundredth of their speed.
     crawls,
     /// Nodes whose clocks ran at another rate than the first one's.
@@ -111,6 +123,12 @@ impl Summary {
             ("pauses", self.pauses, seeds / 4),
             ("failed syncs", self.failed_syncs, seeds / 20),
             ("full disks", self.full_disks, seeds / 10),
+            ("flips", self.flips, seeds / 2),
+            ("damaged groups found", self.damage_found, seeds / 10),
+            ("damage met", self.damage_met, seeds / 200),
+            ("repairs", self.repairs, seeds / 10),
+            ("suspect tails", self.suspect_tails, seeds / 20),
+            ("repaired entries", self.repaired_entries, seeds / 10),
             ("one-way cuts", self.one_way_cuts, seeds / 4),
             ("bridges", self.bridges, seeds / 4),
             ("flaps", self.flaps, seeds / 4),

@@ -53,9 +53,11 @@ pub(crate) enum Fault {
     Reconfigure,
     /// A node goes on at a hundredth of its speed, disk and all.
     Crawl,
+    /// Bytes change on the disk of a node that is down.
+    Rot,
 }
 
-pub(crate) const FAULTS: [Fault; 17] = [
+pub(crate) const FAULTS: [Fault; 18] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAll,
@@ -73,6 +75,7 @@ pub(crate) const FAULTS: [Fault; 17] = [
     Fault::Transfer,
     Fault::Reconfigure,
     Fault::Crawl,
+    Fault::Rot,
 ];
 
 /// How the network treats a message when nothing is cut.

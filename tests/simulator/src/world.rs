@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use plimsoll::raft::NodeId;
-use plimsoll::replica::DiskReport;
+use plimsoll::replica::{DiskReport, RepairAnswer};
 use plimsoll::wire::Envelope;
 
 use crate::checks::Checks;
@@ -16,6 +16,7 @@ use crate::clients::Clients;
 use crate::memory::FRAME_MAX;
 use crate::network::{Network, Packet, name};
 use crate::node::{Ask, Caller, Death, Mail, Node, Outcome};
+use crate::repair::Question;
 use crate::run::Mode;
 use crate::summary::Summary;
 use crate::swarm::Swarm;
@@ -93,6 +94,19 @@ pub(crate) enum Event {
         node: NodeId,
         life: u64,
         group: u64,
+    },
+    /// A damaged group may go on with its repair.
+    Repair {
+        node: NodeId,
+        life: u64,
+        group: u64,
+    },
+    /// A question of a repair arrives.
+    RepairAsk(Question),
+    /// Its answer arrives, or it is clear that none will.
+    RepairAnswer {
+        question: Question,
+        answer: RepairAnswer,
     },
     Heal,
     SpaceBack(NodeId),
@@ -176,6 +190,7 @@ impl World {
             self.summary.joint_committed += group.joint_committed;
             self.summary.leaders_removed += group.leaders_removed;
         }
+        self.summary.suspect_tails = self.checks.suspect_tails;
         self.summary
     }
 
@@ -285,6 +300,15 @@ impl World {
             Event::Open { node, life, group } if self.lives(node, life) => {
                 self.open_group(node, group);
             }
+            Event::Repair { node, life, group } if self.lives(node, life) => {
+                self.repair(node, group);
+            }
+            Event::RepairAsk(question) => self.repair_asked(question),
+            Event::RepairAnswer { question, answer }
+                if self.lives(question.node, question.life) =>
+            {
+                self.repair_answered(question, answer);
+            }
             Event::Heal => self.heal(),
             Event::SpaceBack(node) => self.give_space_back(node),
             // It was for a process that is gone.
@@ -359,6 +383,9 @@ impl World {
         for (caller, outcome) in turn.answers {
             let delay = self.rng.u64(50..2 * MILLI);
             self.after(delay, Event::Answer { caller, outcome });
+        }
+        if !turn.damaged.is_empty() {
+            return self.met_damage(id, &turn.damaged);
         }
         if turn.poisoned {
             self.note(id, "is poisoned", [0; 4]);
