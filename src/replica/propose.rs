@@ -16,6 +16,9 @@ use super::writes::unstamped_header;
 use crate::raft::{LogId, Millis, NodeId, Role};
 use crate::wire::{ApiError, BatchHead, Content, ForwardAck, check_batch};
 
+/// What a retry that waits with its original counts for against the limit of the group.
+const RETRY_BYTES: u64 = 64;
+
 impl Replica {
     pub(super) fn on_produce(
         &mut self,
@@ -110,15 +113,19 @@ impl Replica {
             .tail
             .get(index)
             .filter(|_| index > self.raft.commit_index());
-        match entry {
-            None => self.answer(origin, Ok(Answer::Acked(Acked { index, base_offset }))),
-            Some(entry) => self.pending.push(Ticket {
-                id: entry.id,
-                base_offset,
-                bytes: 0,
-                origin,
-            }),
+        let Some(entry) = entry else {
+            return self.answer(origin, Ok(Answer::Acked(Acked { index, base_offset })));
+        };
+        // The batch is held once; that somebody waits is held for each retry.
+        if self.pending.bytes() + RETRY_BYTES > self.config.uncommitted_bytes_max {
+            return self.answer(origin, Err(ApiError::Overloaded));
         }
+        self.pending.push(Ticket {
+            id: entry.id,
+            base_offset,
+            bytes: RETRY_BYTES,
+            origin,
+        });
     }
 
     /// Passes a proposal on to the leader, or says who that is.

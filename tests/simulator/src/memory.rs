@@ -12,8 +12,10 @@ use crate::world::World;
 
 /// One frame may pass a limit that the bytes before it did not reach.
 pub(crate) const FRAME_MAX: u64 = PAYLOAD_MAX as u64 + 64;
-/// Requests that the clients of a run can have open at one node: each producer's window and its retries, and some questions.
-const REQUESTS_MAX: u64 = 4_096;
+/// What a waiting proposal counts for at least, so that their number is limited with their bytes.
+const PROPOSAL_MIN: u64 = 64;
+/// Questions that the clients of a run can have open at one node.
+const QUESTIONS_MAX: u64 = 1_024;
 
 impl World {
     /// Whether a message finds no room at its receiver: then it waits on the way, as a stream does that is not read.
@@ -48,7 +50,11 @@ impl Process {
                 ("uncommitted bytes", held.uncommitted_bytes, own),
                 ("forwarded bytes", held.forward_bytes, own),
                 ("unwritten bytes", held.unwritten_bytes, own + peers),
-                ("waiting requests", held.waiting as u64, REQUESTS_MAX),
+                (
+                    "waiting requests",
+                    held.waiting as u64,
+                    2 * own / PROPOSAL_MIN + QUESTIONS_MAX,
+                ),
             ];
             for (what, found, most) in bounds {
                 assert!(
