@@ -31,7 +31,12 @@ pub(crate) struct Atlas {
 
 impl Atlas {
     /// Whether any of these copies has been spoiled since the group was last whole there.
-    pub(crate) fn is_spoiled(&self, node: NodeId, group: u64, copies: &RangeInclusive<Index>) -> bool {
+    pub(crate) fn is_spoiled(
+        &self,
+        node: NodeId,
+        group: u64,
+        copies: &RangeInclusive<Index>,
+    ) -> bool {
         let mut spoiled = self.spoiled.get(&(node, group)).into_iter().flatten();
         spoiled.any(|run| run.start() <= copies.end() && copies.start() <= run.end())
     }
@@ -71,8 +76,8 @@ impl World {
             return;
         };
         let ballot_at_rest = View::of(running.replica.raft()).ballot_saved;
-        let death = pick(&mut self.rng, &[Death::Kill, Death::PowerCut]);
         let last = running.replica.raft().last_index();
+        let death = pick(&mut self.rng, &[Death::Kill, Death::PowerCut]);
         let candidates = self.entries_to_spoil(id, group);
         self.die(id, death);
         for (index, place) in candidates {
@@ -118,11 +123,18 @@ impl World {
             .take_while(|index| *index <= last)
         {
             let committed = last.min(self.checks.group(group).committed());
-            let elsewhere = committed < index
-                || members.members().into_iter().any(|member| {
+            // One that was never committed may be on nobody else's disk tomorrow.
+            let elsewhere = index <= committed
+                && members.members().into_iter().any(|member| {
                     member != id
-                        && !self.checks.atlas.is_spoiled(member, group, &(index..=committed))
-                        && self.checks.group(group).holds_as(member, id, index..=committed)
+                        && !self
+                            .checks
+                            .atlas
+                            .is_spoiled(member, group, &(index..=committed))
+                        && self
+                            .checks
+                            .group(group)
+                            .holds_as(member, id, index..=committed)
                 });
             if !elsewhere {
                 continue;

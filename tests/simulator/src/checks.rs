@@ -93,8 +93,7 @@ impl Checks {
     pub(crate) fn started(&mut self, node: NodeId, group: u64, now: View) {
         self.suspect_tails += u64::from(now.tail_suspect);
         let next = now.last_index + 1;
-        let end_rotted =
-            now.tail_suspect && self.atlas.is_spoiled(node, group, &(next..=next));
+        let end_rotted = now.tail_suspect && self.atlas.is_spoiled(node, group, &(next..=next));
         let all = self.group(group);
         if let Some(before) = all.views.get(&node) {
             check_restart(before, all.ballots[&node], &now, end_rotted);
@@ -390,7 +389,8 @@ fn check_restart(before: &View, saved: Ballot, now: &View, end_rotted: bool) {
         now.last_index,
         before.durable_index
     );
-    for index in now.prev.index.max(before.prev.index) + 1..=before.durable_index.min(now.last_index)
+    for index in
+        now.prev.index.max(before.prev.index) + 1..=before.durable_index.min(now.last_index)
     {
         assert_eq!(
             now.term_at(index),

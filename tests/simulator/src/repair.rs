@@ -237,7 +237,6 @@ impl World {
         let now = self.now;
         self.note(id, "is whole", [group, 0, 0, 0]);
         self.summary.repairs += 1;
-        self.checks.atlas.made_whole(id, group);
         let at = usize::try_from(id - 1).expect("nodes are few");
         let node = &mut self.nodes[at];
         if let Some(process) = &mut node.process {
@@ -247,6 +246,9 @@ impl World {
             return self.does_not_open(id, &error);
         }
         self.begin_repairs(id);
+        if self.node(id).damaged(group).is_none() {
+            self.checks.atlas.made_whole(id, group);
+        }
         self.wake(id, now + 1);
     }
 }
