@@ -121,6 +121,12 @@ pub struct RaftConfig {
     pub heartbeat_ms: u64,
     /// Most bytes of entries sent to one peer of one group and not yet acknowledged.
     pub in_flight_bytes_max: u64,
+    /// A peer that lacks more bytes of a group than this is fed apart, with less urgency than all else.
+    pub catch_up_lag_bytes: u64,
+    /// Most bytes sent so to one peer of one group and not yet acknowledged.
+    pub catch_up_in_flight_bytes_max: u64,
+    /// Most bytes a second that this node sends so, all groups and peers together.
+    pub catch_up_bytes_per_s: u64,
 }
 
 impl Default for RaftConfig {
@@ -130,6 +136,9 @@ impl Default for RaftConfig {
             election_timeout_max_ms: 300,
             heartbeat_ms: 50,
             in_flight_bytes_max: 8 * MIB,
+            catch_up_lag_bytes: 64 * MIB,
+            catch_up_in_flight_bytes_max: 4 * MIB,
+            catch_up_bytes_per_s: 64 * MIB,
         }
     }
 }
@@ -144,6 +153,8 @@ pub struct LogConfig {
     pub segment_bytes_first: u64,
     /// How fast the logs are read in search of damage, in bytes a second; 0: never.
     pub scrub_bytes_per_s: u64,
+    /// Bytes that each partition keeps at least; older segments are removed, whole, whoever still lacks them. 0: all is kept.
+    pub retention_bytes: u64,
 }
 
 impl Default for LogConfig {
@@ -152,6 +163,7 @@ impl Default for LogConfig {
             segment_bytes_max: 128 * MIB,
             segment_bytes_first: MIB,
             scrub_bytes_per_s: 16 * MIB,
+            retention_bytes: 0,
         }
     }
 }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use plimsoll::raft::{self, NodeId};
 use plimsoll::replica::{
-    Acked, Group, GroupSpec, LoopConfig, MailboxLimits, Meters, OpenError, Outbound, Poisoned,
-    ReplicaConfig, Replicas, spawn,
+    Acked, Group, GroupSpec, Lane, LoopConfig, MailboxLimits, Meters, OpenError, Outbound,
+    Poisoned, ReplicaConfig, Replicas, spawn,
 };
 use plimsoll::wire::{
     ApiError, BatchBuilder, BatchCaps, Codec, Envelope, ProducerStamp, check_batch,
@@ -39,7 +39,7 @@ struct Wire {
 }
 
 impl Outbound for Wire {
-    fn send(&self, to: NodeId, envelope: Envelope) {
+    fn send(&self, to: NodeId, envelope: Envelope, _: Lane) {
         if let Some(queue) = self.network.0.lock().unwrap().get(&to) {
             // A node that has just gone down loses the message.
             let _ = queue.send((self.from, envelope));

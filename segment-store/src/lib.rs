@@ -8,6 +8,7 @@ pub mod ballot;
 mod contents;
 pub mod data_dir;
 pub mod error;
+mod extent;
 pub mod fault;
 mod footer;
 pub mod format;

@@ -68,6 +68,21 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
         raft.in_flight_bytes_max,
         64 * KIB..=1024 * MIB,
     )?;
+    within(
+        "raft.catch_up_lag_bytes",
+        raft.catch_up_lag_bytes,
+        64 * KIB..=1024 * 1024 * MIB,
+    )?;
+    within(
+        "raft.catch_up_in_flight_bytes_max",
+        raft.catch_up_in_flight_bytes_max,
+        MIB..=1024 * MIB,
+    )?;
+    within(
+        "raft.catch_up_bytes_per_s",
+        raft.catch_up_bytes_per_s,
+        64 * KIB..=1024 * 1024 * MIB,
+    )?;
     if raft.election_timeout_min_ms < 2 * raft.heartbeat_ms {
         return refuse(
             "raft.election_timeout_min_ms",

@@ -49,6 +49,10 @@ pub struct Raft {
     /// Committed, as far as known here; inclusive.
     pub(super) commit_index: Index,
     pub(super) suspect: Suspect,
+    /// States taken from a leader that are not durable yet: until they are, nothing is acknowledged.
+    pub(super) installing: u32,
+    /// Last entry that an installed state contains, which the log may not have reached yet.
+    pub(super) pending_index: Index,
     /// Number of truncations: completions of disk writes issued before the last one are void.
     pub(super) truncations: u64,
 
@@ -117,6 +121,8 @@ impl Raft {
             published: (Role::Follower, restored.ballot.term, None),
             durable_index: log.last_index(),
             commit_index,
+            installing: 0,
+            pending_index: restored.pending_index,
             truncations: 0,
             suspect: None,
             election_deadline: now,
@@ -163,9 +169,7 @@ impl Raft {
         if from == self.config.node || from == 0 || term >= NUMBER_MAX {
             return;
         }
-        if let Message::Append(append) = &message
-            && (append.last_index >= NUMBER_MAX || !append.is_well_formed())
-        {
+        if !message.is_well_formed(NUMBER_MAX) {
             return;
         }
         if term > self.ballot.term {
@@ -216,6 +220,8 @@ impl Raft {
             } => self.on_vote_reply(from, Answer::of(granted, conditional)),
             Message::Append(append) => self.on_append(from, append),
             Message::AppendReply { outcome, .. } => self.on_append_reply(from, outcome),
+            Message::Install(install) => self.on_install(from, install),
+            Message::InstallReply { at, received, .. } => self.on_install_reply(from, at, received),
             Message::Heartbeat { commit, round, .. } => self.on_heartbeat(from, commit, round),
             Message::HeartbeatReply { round, .. } => self.on_heartbeat_reply(from, round),
             Message::ReadIndex { token, .. } => self.on_read_index(from, token),
@@ -242,6 +248,7 @@ impl Raft {
                 conditional: false,
             },
             Message::Append(append) => self.rejection(append.prev.index),
+            Message::Install(install) => self.rejection(install.offer.base.index),
             Message::Heartbeat { round, .. } => Message::HeartbeatReply { term, round },
             Message::ReadIndex { token, .. } => Message::ReadIndexReply {
                 term,

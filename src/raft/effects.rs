@@ -3,6 +3,7 @@
 //! Plain data. Effects are carried out in the order they are taken; disk effects of one group in that order too. What is
 //! absent: waiting. Whatever must wait for the disk waits inside the core. On the walks produce and append.
 
+use super::install::Offer;
 use super::{Ballot, Index, LogId, Membership, Message, NodeId, Role, Term};
 
 /// One thing to do.
@@ -31,6 +32,15 @@ pub enum Effect {
         /// Its content.
         entry: OwnEntry,
     },
+    /// The piece that came with the `Install` being stepped goes on at `offset` of what has been received; at 0, a new
+    /// state begins and what came before is dropped.
+    KeepPiece {
+        /// Bytes received before it.
+        offset: u64,
+    },
+    /// All of what `offer` names is here: save it, let the log begin anew after `offer.base`, in this order, and call
+    /// [`super::Raft::install_durable`] once both are fsynced.
+    Install(Offer),
     /// Send `message` now; whatever it asserts is durable.
     Send {
         /// Destination.
@@ -74,6 +84,18 @@ pub enum OwnEntry {
     Noop,
     /// The members of the group from this entry on.
     Membership(Membership),
+}
+
+/// What a peer that must be given a state needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallPlan {
+    /// A state to be given: call [`super::Raft::offer_install`].
+    Offer,
+    /// The piece that begins here: send it as [`super::Raft::install_sent`] says.
+    Piece {
+        /// Position in the state's bytes.
+        offset: u64,
+    },
 }
 
 /// What may be sent to a peer next: whole frames from `first`, at least one, at most up to `last`.

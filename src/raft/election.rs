@@ -37,6 +37,9 @@ impl Raft {
     pub(super) fn on_election_timeout(&mut self) {
         self.restart_election_timer();
         self.become_follower();
+        if self.is_pending() {
+            return;
+        }
         if !self.may_campaign() && !mutation::is("a learner campaigns") {
             // A learner, or a node whose membership has not reached it yet, waits for a leader to come.
             return;

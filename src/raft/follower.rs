@@ -5,6 +5,7 @@
 //! that one fsync covers share one.
 
 use super::core::{Part, Raft};
+use super::install::Receiving;
 use super::{Append, AppendOutcome, Effect, Index, LogId, Message, Millis, NodeId};
 use super::{log, mutation};
 
@@ -14,9 +15,11 @@ pub(super) struct Following {
     /// Last message of the leader; `None` before the first one.
     pub(super) leader_heard_at: Option<Millis>,
     /// Equal to the leader's log up to and including, as far as this term has shown; durable or not.
-    verified_index: Index,
+    pub(super) verified_index: Index,
     /// An accepted append has not been acknowledged in full.
-    ack_owed: bool,
+    pub(super) ack_owed: bool,
+    /// What is being received in place of entries.
+    pub(super) receiving: Option<Receiving>,
     /// Latest heartbeat round answered in this term.
     round_answered: u64,
 }
@@ -38,7 +41,7 @@ impl Append {
 
 impl Raft {
     /// `from` leads our term: stands down for it, and waits for another election timeout.
-    fn follow(&mut self, from: NodeId) {
+    pub(super) fn follow(&mut self, from: NodeId) {
         assert!(
             self.leader.is_none_or(|leader| leader == from),
             "two leaders in term {}: {from} and {:?}",
@@ -55,7 +58,7 @@ impl Raft {
         self.publish();
     }
 
-    fn following(&mut self) -> &mut Following {
+    pub(super) fn following(&mut self) -> &mut Following {
         match &mut self.part {
             Part::Follower(following) => following,
             _ => unreachable!("only called after `follow`, or for a follower"),
@@ -115,8 +118,13 @@ impl Raft {
             verified = self.log.last_index();
         }
         self.commit_to(append.commit.min(verified));
-        if self.matched().index >= append.last_index {
-            self.send_accepted(from);
+        self.acknowledge(from, append.last_index);
+    }
+
+    /// Acknowledges entries up to `last_index` to the leader: now if they are durable, else once they are.
+    pub(super) fn acknowledge(&mut self, leader: NodeId, last_index: Index) {
+        if self.installing == 0 && self.matched().index >= last_index {
+            self.send_accepted(leader);
         } else {
             self.following().ack_owed = true;
         }
@@ -187,6 +195,7 @@ impl Raft {
     /// The log became durable a bit further: acknowledges what is owed.
     pub(super) fn acknowledge_durable(&mut self) {
         if let Some(leader) = self.leader
+            && self.installing == 0
             && self.following().ack_owed
         {
             self.send_accepted(leader);

@@ -34,6 +34,10 @@ pub struct View {
     pub commit_index: Index,
     /// Truncations so far.
     pub truncations: u64,
+    /// Whether a state taken from a leader is not durable yet.
+    pub installing: bool,
+    /// Whether that is so, or the log has not reached the last entry that such a state contains.
+    pub pending: bool,
     /// Membership in force, and the index of its entry.
     pub membership: (Index, Membership),
     /// The membership in force at the commit index, and those after it.
@@ -66,6 +70,8 @@ impl View {
             durable_index: raft.durable_index(),
             commit_index: raft.commit_index(),
             truncations: raft.truncations(),
+            installing: raft.installing > 0,
+            pending: raft.is_pending(),
             membership: (index, membership.clone()),
             possible_memberships: raft.members.possible(raft.commit_index()).to_vec(),
             tail_suspect: raft.tail_suspect(),
@@ -183,7 +189,7 @@ fn check_log(view: &View) {
         "what is durable is in the log"
     );
     assert!(
-        view.durable_index >= view.prev.index,
+        view.durable_index >= view.prev.index || view.installing,
         "what was trimmed had been durable"
     );
     let last_term = view.runs.last().map_or(view.prev.term, |run| run.term);
@@ -199,6 +205,10 @@ fn check_log(view: &View) {
     assert!(
         membership.is_well_formed(),
         "members are sorted, free of repeats, and some of them vote: {membership:?}"
+    );
+    assert!(
+        !view.pending || view.role == Role::Follower,
+        "who has a state ahead of its log neither campaigns nor leads"
     );
     if matches!(view.role, Role::PreCandidate | Role::Candidate) {
         let mut possible = view.possible_memberships.iter();
@@ -242,10 +252,13 @@ fn check_leader(view: &View) {
             progress.next_index <= view.last_index + 1,
             "what does not exist is not sent (peer {peer})"
         );
-        if progress.state != ProgressState::Pipeline {
+        if !matches!(
+            progress.state,
+            ProgressState::Pipeline | ProgressState::CatchUp
+        ) {
             assert_eq!(
                 progress.in_flight_bytes, 0,
-                "only a pipeline has entries in flight (peer {peer})"
+                "only where entries are streamed are any in flight (peer {peer})"
             );
         }
     }
@@ -313,6 +326,17 @@ fn check_log_transition(before: &View, after: &View) {
             || after.term_at(after.durable_index) > before.term_at(before.durable_index),
         "a suspect tail is trusted again once an entry of a later term is durable"
     );
+    let begun_anew = before.term_at(after.prev.index) != Some(after.prev.term);
+    if begun_anew {
+        assert!(
+            after.prev.index > before.commit_index,
+            "a log begins anew only after all that is committed in it (P5)"
+        );
+        assert!(
+            after.installing && after.truncations > before.truncations,
+            "a log that begins anew is not durable yet, and what was written before no longer counts"
+        );
+    }
     let from = after.prev.index + 1;
     assert_eq!(
         before.runs_between(from, before.commit_index),

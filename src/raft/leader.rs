@@ -80,7 +80,7 @@ impl Raft {
         }
     }
 
-    fn peers(&self) -> Vec<NodeId> {
+    pub(super) fn peers(&self) -> Vec<NodeId> {
         self.leading()
             .map_or_else(Vec::new, |leading| leading.peers.keys().copied().collect())
     }
@@ -129,7 +129,7 @@ impl Raft {
     pub fn next_append(&self, peer: NodeId) -> Option<AppendPlan> {
         let progress = self.leading()?.peers.get(&peer)?;
         let (first, last) = (progress.next_index, self.log.last_index());
-        let bytes_max = progress.room(self.config.in_flight_bytes_max)?;
+        let bytes_max = progress.room(&self.config)?;
         (first <= last).then_some(AppendPlan {
             first,
             last,
@@ -141,7 +141,7 @@ impl Raft {
     /// with them. Panics if no plan allowed it.
     pub fn sent(&mut self, now: Millis, peer: NodeId, last: Index, bytes: u64) -> Message {
         self.advance(now);
-        let retry_at = self.doubt_deadline();
+        let retry_at = self.doubt_deadline(peer);
         let plan = self
             .next_append(peer)
             .expect("the shell asked for a plan before");
@@ -175,79 +175,6 @@ impl Raft {
         message
     }
 
-    /// When a pipeline that stays silent from now on is doubted.
-    fn doubt_deadline(&self) -> Millis {
-        self.now + self.config.election_timeout_max_ms
-    }
-
-    /// Asks `peer` whether it holds the entry before its next index, or before our kept log if that begins later. Asked
-    /// again each heartbeat until it answers; less often if only help from outside can make it say yes.
-    pub(super) fn send_probe(&mut self, peer: NodeId) {
-        let (term, commit, log_prev) = (self.term(), self.commit_index, self.log.prev().index);
-        let again = self.now + self.config.heartbeat_ms;
-        let later = self.doubt_deadline();
-        let Some(progress) = self
-            .leading_mut()
-            .and_then(|leading| leading.peers.get_mut(&peer))
-        else {
-            return;
-        };
-        if progress.probed_index() < log_prev {
-            progress.catch_up(log_prev);
-        }
-        progress.retry_at = Some(if progress.state() == ProgressState::CatchUp {
-            later
-        } else {
-            again
-        });
-        let prev = progress.probed_index();
-        let prev = self
-            .log
-            .id_at(prev)
-            .expect("probes stay inside the kept log");
-        let append = Append {
-            term,
-            prev,
-            runs: Vec::new(),
-            last_index: prev.index,
-            memberships: Vec::new(),
-            commit,
-        };
-        self.send(peer, Message::Append(append));
-    }
-
-    /// Falls back to asking where the log of `peer` ends, from `prev` downward.
-    fn probe_from(&mut self, peer: NodeId, prev: Index) {
-        if let Some(progress) = self
-            .leading_mut()
-            .and_then(|leading| leading.peers.get_mut(&peer))
-        {
-            progress.probe(prev);
-            self.send_probe(peer);
-        }
-    }
-
-    /// The connection to `peer` broke: what was in flight may be lost, so its end of the log is probed again.
-    pub fn peer_unreachable(&mut self, peer: NodeId) {
-        if let Some(view) = self.progress(peer)
-            && view.state == ProgressState::Pipeline
-        {
-            self.probe_from(peer, view.next_index - 1);
-        }
-    }
-
-    /// The kept log now begins later: whoever needs an entry before it cannot be served from here.
-    pub(super) fn strand_trimmed_peers(&mut self) {
-        let prev = self.log.prev().index;
-        for peer in self.peers() {
-            if let Some(view) = self.progress(peer)
-                && view.next_index <= prev
-            {
-                self.probe_from(peer, view.next_index - 1);
-            }
-        }
-    }
-
     /// A leader's view of `peer`; `None` if this node does not lead or `peer` is no other member.
     pub fn progress(&self, peer: NodeId) -> Option<PeerView> {
         self.leading()?.peers.get(&peer).map(Progress::view)
@@ -256,7 +183,7 @@ impl Raft {
     // ---- hearing ----
 
     /// Notes that `peer` is alive in our term. `None` if that does not concern us.
-    fn hear(&mut self, peer: NodeId) -> Option<&mut Progress> {
+    pub(super) fn hear(&mut self, peer: NodeId) -> Option<&mut Progress> {
         let now = self.now;
         let progress = self.leading_mut()?.peers.get_mut(&peer)?;
         progress.heard_at = now;
@@ -281,7 +208,7 @@ impl Raft {
         let known = matched.index < self.log.prev().index
             || self.log.id_at(matched.index) == Some(matched)
             || mutation::is("acks of an earlier leadership count");
-        let retry_at = self.doubt_deadline();
+        let retry_at = self.doubt_deadline(from);
         let Some(progress) = self.hear(from) else {
             return;
         };
@@ -304,14 +231,21 @@ impl Raft {
         let current = match progress.state() {
             ProgressState::Probe if mutation::is("refusals of empty appends are ignored") => false,
             ProgressState::Probe => prev_index == progress.probed_index(),
-            ProgressState::Pipeline => prev_index < progress.next_index,
-            ProgressState::CatchUp => false,
+            ProgressState::Pipeline | ProgressState::CatchUp => prev_index < progress.next_index,
+            ProgressState::Install => {
+                self.on_install_rejected(from, prev_index);
+                return;
+            }
         };
         // Below what it acknowledged as durable, a rejection can only be an old one.
         if !current || prev_index <= progress.match_index {
             return;
         }
         let match_index = progress.match_index;
+        if prev_index <= self.log.prev().index {
+            // Not even what precedes our kept log: it must be given something that stands for it.
+            return self.begin_install(from);
+        }
         // Its entry at `prev_index` differs from ours, or there is none.
         let common_max = last_index.min(prev_index - 1);
         let ours = self.log.last_at_most(hint.term, common_max);
@@ -472,24 +406,6 @@ impl Raft {
         }
         for peer in self.peers() {
             self.retry(peer);
-        }
-    }
-
-    /// Asks `peer` again if its answer is overdue.
-    fn retry(&mut self, peer: NodeId) {
-        let now = self.now;
-        let Some(progress) = self
-            .leading_mut()
-            .and_then(|leading| leading.peers.get_mut(&peer))
-        else {
-            return;
-        };
-        if progress.retry_at.is_some_and(|retry_at| now >= retry_at) {
-            if progress.state() == ProgressState::Pipeline {
-                let prev = progress.next_index - 1;
-                progress.probe(prev);
-            }
-            self.send_probe(peer);
         }
     }
 }

@@ -132,6 +132,11 @@ impl TermRuns {
         self.last_index = index;
     }
 
+    /// Forgets everything: the log goes on after `prev`, which need not be in it.
+    pub(super) fn begin_anew(&mut self, prev: LogId) {
+        *self = TermRuns::new(prev, Vec::new(), prev.index);
+    }
+
     /// Forgets the entries up to and including `prev`, which must be in the log.
     pub(super) fn trim_to(&mut self, prev: LogId) {
         assert_eq!(

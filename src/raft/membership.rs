@@ -185,6 +185,11 @@ impl MembershipHistory {
         self.entries.truncate(keep);
     }
 
+    /// The log begins anew, with `membership` in force since the entry at `index`, which precedes it.
+    pub(super) fn begin_anew(&mut self, index: Index, membership: Membership) {
+        self.entries = vec![(index, membership)];
+    }
+
     /// The entries up to `index` are trimmed: what is in force there becomes the base.
     pub(super) fn trim_to(&mut self, index: Index) {
         let past = self.entries.partition_point(|entry| entry.0 <= index);

@@ -3,6 +3,7 @@
 //! Plain data: no encoding here, and no payloads. An [`Append`] names entries by index and term; their frames travel
 //! beside it and never enter the core. On the walks produce, append and read.
 
+use super::install::Offer;
 use super::{Index, LogId, Membership, NodeId, Run, Term};
 
 /// A message from one core of a group to another. The sender's identity is checked outside and given to `step`.
@@ -50,6 +51,18 @@ pub enum Message {
         term: Term,
         /// What became of it.
         outcome: AppendOutcome,
+    },
+    /// InstallSnapshot of figure 13 (section 7), a piece of it: what stands for entries that the leader no longer keeps.
+    /// Once all of it is durable, the receiver says so by an `AppendReply`.
+    Install(Install),
+    /// Answer to `Install`.
+    InstallReply {
+        /// Term of the answering node.
+        term: Term,
+        /// `base` and `snapshot` of the offer.
+        at: (LogId, LogId),
+        /// Bytes received in order so far: the next piece begins there.
+        received: u64,
     },
     /// Sign of life of a leader, apart from bulk data.
     Heartbeat {
@@ -99,12 +112,27 @@ impl Message {
             | Message::Vote { term, .. }
             | Message::VoteReply { term, .. }
             | Message::AppendReply { term, .. }
+            | Message::InstallReply { term, .. }
             | Message::Heartbeat { term, .. }
             | Message::HeartbeatReply { term, .. }
             | Message::ReadIndex { term, .. }
             | Message::ReadIndexReply { term, .. }
             | Message::TimeoutNow { term } => term,
             Message::Append(ref append) => append.term,
+            Message::Install(ref install) => install.term,
+        }
+    }
+}
+
+impl Message {
+    /// Whether the numbers agree with each other, and no index reaches `index_max`. They may come from a faulty peer.
+    pub(super) fn is_well_formed(&self, index_max: Index) -> bool {
+        match self {
+            Message::Append(append) => append.last_index < index_max && append.is_well_formed(),
+            Message::Install(install) => {
+                install.offer.snapshot.index < index_max && install.is_well_formed()
+            }
+            _ => true,
         }
     }
 }
@@ -124,6 +152,19 @@ pub struct Append {
     pub memberships: Vec<(Index, Membership)>,
     /// The leader's commit index; it may lie beyond `last_index`.
     pub commit: Index,
+}
+
+/// A piece of what an [`Offer`] names; the bytes travel beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// The leader's term.
+    pub term: Term,
+    /// What it is a piece of.
+    pub offer: Offer,
+    /// Where in the state's bytes the piece begins.
+    pub offset: u64,
+    /// Length of the piece, at least 1.
+    pub len: u64,
 }
 
 /// What a follower did with an [`Append`].

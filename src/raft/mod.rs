@@ -14,11 +14,13 @@
 //!
 //! On every walk: produce (`propose`, `next_append`, `sent`), append at a follower (`step`), reads (`read_index`).
 
+mod catch_up;
 mod change;
 mod core;
 mod effects;
 mod election;
 mod follower;
+mod install;
 pub mod invariants;
 mod leader;
 mod log;
@@ -34,9 +36,10 @@ mod types;
 pub(crate) use crate::mutation;
 
 pub use self::core::{PeerView, Raft};
-pub use effects::{AppendPlan, Effect, OwnEntry};
+pub use effects::{AppendPlan, Effect, InstallPlan, OwnEntry};
+pub use install::{INSTALL_BYTES_MAX, Offer};
 pub use membership::{ChangeError, MEMBERS_MAX, Membership, Target, VOTERS_MAX};
-pub use message::{Append, AppendOutcome, Message};
+pub use message::{Append, AppendOutcome, Install, Message};
 pub use types::{
     Ballot, Config, Index, LogId, Millis, NodeId, NotLeader, ProgressState, Restored, Role, Run,
     Term, TransferError,

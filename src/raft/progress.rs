@@ -1,12 +1,13 @@
 //! A leader's knowledge of one peer, and the window of what is in flight to it.
 //!
-//! Owns the three-state machine probe, pipeline, catch-up. It must not know the log's terms, the quorum, or other peers.
+//! Owns the state machine probe, pipeline, catch-up, install. It must not know the log's terms, the quorum, or other peers.
 //! On the walk produce.
 
 use std::collections::VecDeque;
 
+use super::catch_up::Sending;
 use super::mutation;
-use super::{Index, Millis, PeerView, ProgressState};
+use super::{Config, Index, Millis, PeerView, ProgressState};
 
 /// Appends in flight to one peer, at most; the window is also bounded in bytes.
 const IN_FLIGHT_MESSAGES_MAX: usize = 1024;
@@ -16,7 +17,7 @@ const IN_FLIGHT_MESSAGES_MAX: usize = 1024;
 pub(super) struct Progress {
     /// Durable on the peer and equal to ours, up to and including. Never falls within a term.
     pub(super) match_index: Index,
-    /// Next index to send. In `Probe` and `CatchUp`, one past the `prev` being probed.
+    /// Next index to send. In `Probe` and `Install`, one past the `prev` being probed.
     pub(super) next_index: Index,
     /// The peer's own commit index, as it last told.
     pub(super) commit_index: Index,
@@ -29,7 +30,12 @@ pub(super) struct Progress {
     /// When to act if nothing is heard until then: probe again, or doubt the pipeline. `None`: nothing is awaited.
     pub(super) retry_at: Option<Millis>,
     state: ProgressState,
-    /// (last index, bytes) of each append in flight, ascending. Empty outside `Pipeline`.
+    /// Between `Pipeline` and `CatchUp`: what the state turns into once nothing is in flight. The two use streams of their
+    /// own, which may overtake each other.
+    turning_to: Option<ProgressState>,
+    /// What is being given to the peer. `None` outside `Install`.
+    pub(super) install: Option<Sending>,
+    /// (last index, bytes) of each append in flight, ascending. Empty outside `Pipeline` and `CatchUp`.
     in_flight: VecDeque<(Index, u64)>,
     /// Sum of the bytes in `in_flight`.
     in_flight_bytes: u64,
@@ -47,6 +53,8 @@ impl Progress {
             round_acked: 0,
             retry_at: None,
             state: ProgressState::Probe,
+            turning_to: None,
+            install: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
@@ -56,7 +64,7 @@ impl Progress {
         self.state
     }
 
-    /// Index of the entry that the probe in flight asks for. Only meaningful in `Probe` and `CatchUp`.
+    /// Index of the entry that the probe in flight asks for. Only meaningful in `Probe` and `Install`.
     pub(super) fn probed_index(&self) -> Index {
         self.next_index - 1
     }
@@ -66,13 +74,37 @@ impl Progress {
         self.enter(ProgressState::Probe, prev);
     }
 
-    /// Stops streaming: what follows `prev`, the entry before our kept log, is all we can offer.
-    pub(super) fn catch_up(&mut self, prev: Index) {
-        self.enter(ProgressState::CatchUp, prev);
+    /// Stops streaming: the peer lacks `prev`, the entry before our kept log.
+    pub(super) fn install(&mut self, prev: Index) {
+        self.enter(ProgressState::Install, prev);
+        self.retry_at = None;
+    }
+
+    /// Streams entries like this from now on, or rather once what is in flight has arrived.
+    pub(super) fn turn_to(&mut self, state: ProgressState) {
+        if self.streams() {
+            self.turning_to = (state != self.state).then_some(state);
+            self.turn_if_drained();
+        }
+    }
+
+    fn turn_if_drained(&mut self) {
+        if self.in_flight.is_empty()
+            && let Some(state) = self.turning_to.take()
+        {
+            self.state = state;
+        }
+    }
+
+    /// Whether entries are being streamed at all.
+    pub(super) fn streams(&self) -> bool {
+        matches!(self.state, ProgressState::Pipeline | ProgressState::CatchUp)
     }
 
     fn enter(&mut self, state: ProgressState, prev: Index) {
         self.state = state;
+        self.turning_to = None;
+        self.install = None;
         self.next_index = prev + 1;
         self.commit_sent = 0;
         self.in_flight.clear();
@@ -80,8 +112,13 @@ impl Progress {
     }
 
     /// Room in the window for another append; `None` if there is none, or nothing may be streamed.
-    pub(super) fn room(&self, bytes_max: u64) -> Option<u64> {
-        let open = self.state == ProgressState::Pipeline
+    pub(super) fn room(&self, config: &Config) -> Option<u64> {
+        let bytes_max = match self.state {
+            ProgressState::Pipeline => config.in_flight_bytes_max,
+            ProgressState::CatchUp => config.catch_up_in_flight_bytes_max,
+            ProgressState::Probe | ProgressState::Install => return None,
+        };
+        let open = self.turning_to.is_none()
             && self.in_flight.len() < IN_FLIGHT_MESSAGES_MAX
             && (self.in_flight_bytes < bytes_max || mutation::is("a full window takes more"));
         open.then(|| bytes_max.saturating_sub(self.in_flight_bytes))
@@ -90,7 +127,7 @@ impl Progress {
     /// An append up to `last` of `bytes` left. `retry_at` counts if nothing was in flight before.
     pub(super) fn sent(&mut self, last: Index, bytes: u64, retry_at: Millis) {
         assert!(
-            self.state == ProgressState::Pipeline && last >= self.next_index,
+            self.streams() && last >= self.next_index,
             "sent what was not planned"
         );
         self.next_index = last + 1;
@@ -103,11 +140,12 @@ impl Progress {
     pub(super) fn accepted(&mut self, matched: Index, retry_at: Millis) -> bool {
         let news = matched > self.match_index;
         self.match_index = self.match_index.max(matched);
-        if self.state != ProgressState::Pipeline {
+        if !self.streams() {
             if matched < self.probed_index() {
                 return news;
             }
             self.state = ProgressState::Pipeline;
+            self.install = None;
         }
         self.next_index = self.next_index.max(matched + 1);
         while let Some(&(last, bytes)) = self.in_flight.front()
@@ -117,6 +155,7 @@ impl Progress {
             self.in_flight_bytes -= bytes;
         }
         self.retry_at = (!self.in_flight.is_empty()).then_some(retry_at);
+        self.turn_if_drained();
         news
     }
 

@@ -63,6 +63,11 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Bytes of appends sent to one peer and not yet acknowledged, at most (one frame may pass it). Default 8 MiB.
     pub in_flight_bytes_max: u64,
+    /// A peer whose log lacks more bytes than this is fed from the log, apart from what is new, until it lacks less than
+    /// half of it. Default 64 MiB.
+    pub catch_up_lag_bytes: u64,
+    /// Bytes in flight to such a peer, at most (one frame may pass it). Default 4 MiB.
+    pub catch_up_in_flight_bytes_max: u64,
     /// First election timeout after start, in place of a random one: a short one lets the preferred leader of a
     /// young group win without a contest. Only a hint: no rule of safety depends on it.
     pub first_timeout_ms: Option<u64>,
@@ -79,6 +84,8 @@ impl Config {
             election_timeout_max_ms: 300,
             heartbeat_ms: 50,
             in_flight_bytes_max: 8 << 20,
+            catch_up_lag_bytes: 64 << 20,
+            catch_up_in_flight_bytes_max: 4 << 20,
             first_timeout_ms: None,
             seed,
         }
@@ -105,6 +112,9 @@ pub struct Restored {
     /// not help a shorter log to win: until it holds an entry of a later term than `ballot.term` durably, its votes count
     /// only where every voter agrees. It must stay true across restarts until [`super::Raft::tail_suspect`] says otherwise.
     pub suspect_tail: bool,
+    /// Last entry of an installed state that the log may not have reached yet: until it has, this replica does not
+    /// campaign. 0 if there is none.
+    pub pending_index: Index,
 }
 
 impl Restored {
@@ -118,6 +128,7 @@ impl Restored {
             memberships: vec![(0, membership)],
             commit_index: 0,
             suspect_tail: false,
+            pending_index: 0,
         }
     }
 }
@@ -142,8 +153,10 @@ pub enum ProgressState {
     Probe,
     /// Entries are streamed without waiting for acknowledgements, bounded in bytes.
     Pipeline,
-    /// The peer lacks entries that are trimmed here: appends cannot help until it has been given what precedes them.
+    /// The peer is far behind: entries are streamed from the log on disk, in a window of their own, and yield to all else.
     CatchUp,
+    /// The peer lacks entries that are trimmed here: it is given a state that stands for them.
+    Install,
 }
 
 /// Refusal of a request that only a leader can serve.

@@ -410,6 +410,18 @@ impl GroupDisk {
                 let dir = &self.files.dir;
                 snapshot::write(fs, dir, SNAPSHOT_NAME, *index, *term, bytes)?;
             }
+            DiskOp::Install {
+                index,
+                term,
+                bytes,
+                base,
+            } => {
+                // In this order: once the snapshot is there, opening finishes what is interrupted here.
+                let dir = &self.files.dir;
+                snapshot::write(fs, dir, SNAPSHOT_NAME, *index, *term, bytes)?;
+                self.files.log.reset(*base)?;
+                meters.installs.increment(1);
+            }
         }
         Ok(())
     }

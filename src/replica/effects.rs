@@ -4,8 +4,9 @@
 //! It must not know how either of them works.
 
 use bytes::Bytes;
-use segment_store::{Frame, UnstampedFrame};
+use segment_store::{Frame, LogBase, UnstampedFrame};
 
+use super::pacer::Pacer;
 use crate::raft::{Ballot, Index, NodeId, Target, Term};
 use crate::replica::Published;
 use crate::wire::{ApiError, BatchCaps, BatchHead, Content, Envelope};
@@ -29,6 +30,11 @@ pub struct ReplicaConfig {
     pub snapshot_every_bytes: u64,
     /// A snapshot is taken once this many entries were committed since the last one.
     pub snapshot_every_entries: u64,
+    /// Bytes of frames that a partition keeps at least; whole older segments are removed. `None`: everything is kept. A group
+    /// with a state machine keeps `snapshot_every_bytes`, and more while a voter lacks less than that.
+    pub retention_bytes: Option<u64>,
+    /// How fast peers that are far behind are fed; shared by all groups of a node.
+    pub pacer: Pacer,
 }
 
 impl ReplicaConfig {
@@ -44,6 +50,8 @@ impl ReplicaConfig {
             // One full segment: what is read again after a restart is about that much.
             snapshot_every_bytes: 128 << 20,
             snapshot_every_entries: 65_536,
+            retention_bytes: None,
+            pacer: Pacer::new(u64::MAX),
         }
     }
 }
@@ -145,6 +153,8 @@ pub enum Effect {
         to: NodeId,
         /// The message with its frames.
         envelope: Envelope,
+        /// How.
+        lane: Lane,
     },
     /// Bring a run of frames into memory off the network thread, then say [`Input::Warmed`].
     Warm {
@@ -166,6 +176,15 @@ pub enum Effect {
     },
 }
 
+/// How urgent a message to a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// As ever: the message's kind decides.
+    Normal,
+    /// For a peer that is far behind: yields to all else.
+    Bulk,
+}
+
 /// A change of the log, or a snapshot of it.
 #[derive(Debug)]
 pub enum DiskOp {
@@ -185,6 +204,17 @@ pub enum DiskOp {
         /// The snapshot, encoded.
         bytes: Vec<u8>,
     },
+    /// Save a snapshot, then let the log begin anew after `base`.
+    Install {
+        /// Last index (inclusive) the snapshot contains; at or after that of `base`.
+        index: Index,
+        /// Term of that entry.
+        term: Term,
+        /// The snapshot, encoded; it names `base` too, so that a restart can finish what a crash interrupts.
+        bytes: Vec<u8>,
+        /// The entry before the first one to come.
+        base: LogBase,
+    },
     /// Remove whole segments below this index.
     Trim {
         /// First index that must stay.
@@ -197,7 +227,7 @@ impl DiskOp {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             DiskOp::Append(frames) => frames.iter().map(|frame| frame.bytes().len() as u64).sum(),
-            DiskOp::Snapshot { bytes, .. } => bytes.len() as u64,
+            DiskOp::Snapshot { bytes, .. } | DiskOp::Install { bytes, .. } => bytes.len() as u64,
             DiskOp::Truncate { .. } | DiskOp::Trim { .. } => 0,
         }
     }

@@ -28,11 +28,18 @@ impl Replica {
         }
     }
 
-    fn on_message(&mut self, now: Millis, from: NodeId, mut message: Message, frames: Vec<Bytes>) {
+    fn on_message(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        mut message: Message,
+        mut frames: Vec<Bytes>,
+    ) {
         let mut arrived = Vec::new();
         if let Message::Append(append) = &mut message {
             let payload_bytes_max = self.config.batch_caps.payload_bytes_max;
             let group = self.config.group;
+            let frames = std::mem::take(&mut frames);
             match incoming::check(append, frames, group, &self.tail, payload_bytes_max) {
                 Ok(frames) => {
                     append.memberships = incoming::memberships(&frames);
@@ -44,8 +51,15 @@ impl Replica {
                 }
             }
         }
+        let mut pieces = Vec::new();
+        if let Message::Install(install) = &message {
+            if !self.admit_piece(from, install, &frames) {
+                return;
+            }
+            pieces = frames;
+        }
         self.raft.step(now, from, message);
-        self.absorb(arrived);
+        self.absorb_with(arrived, &pieces);
     }
 
     /// Appends those of the `arrived` frames that the core keeps: `first` to `last`.
@@ -56,13 +70,15 @@ impl Replica {
             if index < first || index > last {
                 continue;
             }
-            if header.kind == kind::RECORDS {
+            // What the state contains already takes no effect a second time.
+            let counts = !self.installs.contain(index);
+            if counts && header.kind == kind::RECORDS {
                 let head = peek_head(&frame.payload()).expect("checked at the border");
                 if let Some(stamp) = Stamp::of(&head, header.record_count) {
                     self.producers.appended(index, base_offset, &stamp);
                 }
             }
-            if header.kind == kind::MEMBERSHIP {
+            if counts && header.kind == kind::MEMBERSHIP {
                 let membership = MembershipRow::decode(&frame.payload());
                 let membership = membership.expect("checked at the border").to_membership();
                 self.memberships.push_back((index, membership));

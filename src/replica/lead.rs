@@ -21,6 +21,7 @@ impl Replica {
                 self.answer(ticket.origin, Err(not_leader(leader)));
             }
         }
+        self.installs.stop_sending();
         if leads.is_none() {
             // The next leader carries on what was begun; whether it was, the caller finds out there.
             while let Some(change) = self.changes.take_if(|_| true) {

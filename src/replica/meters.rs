@@ -13,6 +13,10 @@ pub struct Meters {
     pub batches_per_sync: Histogram,
     /// Bytes of frames written to logs.
     pub append_bytes: Counter,
+    /// Bytes of frames and states sent to peers that are far behind.
+    pub catch_up_bytes: Counter,
+    /// States taken from peers in place of entries.
+    pub installs: Counter,
     /// Seconds from the arrival of a proposal at the loop to its answer of success.
     pub commit_seconds: Histogram,
     /// Proposals that wait for their commit, on this node.
@@ -32,6 +36,8 @@ impl Default for Meters {
             sync_seconds: Histogram::noop(),
             batches_per_sync: Histogram::noop(),
             append_bytes: Counter::noop(),
+            catch_up_bytes: Counter::noop(),
+            installs: Counter::noop(),
             commit_seconds: Histogram::noop(),
             proposals_pending: Gauge::noop(),
             proposals_failed: Counter::noop(),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use segment_store::fs::Fs;
 use segment_store::{
-    BallotFile, DataDir, Fault, Log, LogBase, LogIdentity, LogOptions, Preparer, Repair,
-    RepairError, snapshot,
+    AppendError, BallotFile, DataDir, Fault, Log, LogBase, LogIdentity, LogOptions, Preparer,
+    Repair, RepairError, snapshot,
 };
 
 use super::StateMachine;
@@ -18,7 +18,7 @@ use super::error::OpenError;
 use super::group::GroupSpec;
 use super::repair::Repairing;
 use super::repairs::Repairs;
-use super::restart::{Found, Restart};
+use super::restart::{Found, Restart, unfinished_install};
 use super::run::LoopConfig;
 use super::snapshot::Snapshot;
 use super::watermark::Watermark;
@@ -218,16 +218,29 @@ pub fn open_files(
         let what = "no file of the log is left".to_owned();
         return Err(OpenError::Damaged { group, what });
     }
-    let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
-    let (log, recovered) = log.map_err(|source| match source.is_damage() {
-        true => OpenError::Damaged {
-            group,
-            what: source.to_string(),
-        },
-        false => OpenError::Log { group, source },
-    })?;
+    let open_log = || {
+        let preparer = preparer.clone();
+        let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
+        log.map_err(|source| match source.is_damage() {
+            true => OpenError::Damaged {
+                group,
+                what: source.to_string(),
+            },
+            false => OpenError::Log { group, source },
+        })
+    };
+    let (mut log, mut recovered) = open_log()?;
     let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
     let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
+    let unfinished = snapshot
+        .as_ref()
+        .and_then(|snapshot| unfinished_install(&snapshot.bytes, &recovered));
+    if let Some(base) = unfinished {
+        log.reset(base)
+            .map_err(|error| begin_error(group, dir, error))?;
+        drop(log);
+        (log, recovered) = open_log()?;
+    }
     let found = Found {
         group,
         voters,
@@ -248,16 +261,33 @@ pub fn open_files(
     Ok((files, restart))
 }
 
-/// The entry that a snapshot ends with: the log went at least that far, and may begin behind it.
+/// The entry that a snapshot ends with: the log went at least that far, and may begin behind it. If a peer gave the snapshot, the
+/// log may not have reached that yet: then the entry it begins behind.
 fn base_of(group: u64, snapshot: &[u8]) -> Result<LogBase, OpenError> {
     let snapshot = Snapshot::decode(snapshot).map_err(|error| OpenError::Inconsistent {
         group,
         what: error.to_string(),
     })?;
+    if let Some(base) = &snapshot.base {
+        return Ok(base.to_base());
+    }
     Ok(LogBase {
         index: snapshot.index,
         term: snapshot.term,
         header_crc: snapshot.header_crc,
         next_offset: snapshot.next_offset,
     })
+}
+
+/// Why the log could not begin anew.
+fn begin_error(group: u64, dir: &Path, error: AppendError) -> OpenError {
+    match error {
+        AppendError::NoSpace => OpenError::Log {
+            group,
+            source: segment_store::OpenError::NoSpace {
+                path: dir.to_owned(),
+            },
+        },
+        AppendError::Fault(fault) => OpenError::Fault(fault),
+    }
 }

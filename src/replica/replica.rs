@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use segment_store::{Frame, LogReader};
 
 use super::StateMachine;
-use super::effects::{Answer, Effect, Input, ReplicaConfig};
+use super::effects::{Answer, Effect, Input, Lane, ReplicaConfig};
+use super::install::Installs;
 use super::pending::{Origin, Pending};
 use super::producers::Producers;
 use super::restart::Restart;
@@ -50,12 +51,15 @@ pub struct Replica {
     /// Why nothing may be asserted any more, once that is so.
     pub(super) poisoned: Option<String>,
     pub(super) snapshots: Snapshots,
+    pub(super) installs: Installs,
+    /// Until when the pace holds back what yields to all else; `Millis::MAX` if it holds nothing back.
+    pub(super) paced_until: Millis,
     /// Membership as of the last applied entry, with the index of its entry.
     pub(super) applied_membership: (Index, Membership),
     /// Memberships of entries that are not applied yet, by index, ascending.
     pub(super) memberships: VecDeque<(Index, Membership)>,
     pub(super) log_start: u64,
-    published: Option<Published>,
+    pub(super) published: Option<Published>,
     pub(super) effects: Vec<Effect>,
     replies: Vec<Effect>,
 }
@@ -114,8 +118,27 @@ pub(super) struct Snapshots {
     pub(super) entries: u64,
     /// Every voter has the log up to here, the leader said through the log.
     pub(super) trim_hint: Index,
+    /// Retention lets everything up to here go.
+    pub(super) expired: Index,
     /// The last trim that was asked of the disk.
     pub(super) trimmed: Index,
+    /// The newest one was given by a peer: it is replaced by one of our own as soon as the log has reached it.
+    pub(super) given: bool,
+}
+
+impl Snapshots {
+    /// A snapshot up to `index` was given by a peer, and the log begins anew after `base`.
+    pub(super) fn begin_anew(&mut self, index: Index, base: Index) {
+        *self = Snapshots {
+            durable: index,
+            before: base,
+            trim_hint: self.trim_hint,
+            trimmed: base,
+            given: true,
+            // One that was under way has been written before; its report has come.
+            ..Snapshots::default()
+        };
+    }
 }
 
 impl Replica {
@@ -130,7 +153,7 @@ impl Replica {
     ) -> Replica {
         let (timeout, seed) = (config.request_timeout_ms, raft.seed);
         let memberships = restart.restored.memberships.iter();
-        let memberships = memberships.filter(|(index, _)| *index > restart.base.id.index);
+        let memberships = memberships.filter(|(index, _)| *index > restart.snapshot.0);
         let mut replica = Replica {
             memberships: memberships.cloned().collect(),
             raft: Raft::new(raft, restart.restored, now),
@@ -149,8 +172,11 @@ impl Replica {
             writes: Writes::default(),
             disk_full: false,
             poisoned: None,
+            installs: Installs::new(restart.snapshot.0, restart.snapshot.1),
+            paced_until: Millis::MAX,
             snapshots: Snapshots {
-                durable: restart.snapshot_index,
+                durable: restart.snapshot.0,
+                given: restart.given,
                 ..Snapshots::default()
             },
             applied_membership: restart.base_membership,
@@ -231,6 +257,7 @@ impl Replica {
             .min(self.reads.next_deadline())
             .min(self.transfers.next_deadline())
             .min(self.changes.next_deadline())
+            .min(self.paced_until)
     }
 
     /// Why nothing is asserted any more, if that is so: the process must stop.
@@ -244,7 +271,12 @@ impl Replica {
     }
 
     /// Carries the core's effects out. `arrived` are the frames of the Append that was stepped.
-    pub(super) fn absorb(&mut self, mut arrived: Vec<Frame>) {
+    pub(super) fn absorb(&mut self, arrived: Vec<Frame>) {
+        self.absorb_with(arrived, &[]);
+    }
+
+    /// [`Replica::absorb`], after a step with frames or with pieces of a state.
+    pub(super) fn absorb_with(&mut self, mut arrived: Vec<Frame>, pieces: &[bytes::Bytes]) {
         for effect in self.raft.take_effects() {
             match effect {
                 raft::Effect::SaveBallot(ballot) => self.effects.push(Effect::SaveBallot(ballot)),
@@ -252,6 +284,8 @@ impl Replica {
                 raft::Effect::AppendRemote { first, last } => {
                     self.append_arrived(std::mem::take(&mut arrived), first, last);
                 }
+                raft::Effect::KeepPiece { offset } => self.keep_piece(offset, pieces),
+                raft::Effect::Install(offer) => self.install(&offer),
                 raft::Effect::AppendOwn { id, entry } => self.append_own(id, &entry),
                 raft::Effect::Send { to, message } => {
                     self.send(to, Content::Raft(message), Vec::new());
@@ -265,16 +299,27 @@ impl Replica {
                 raft::Effect::ReadFailed { token } => self.on_read_failed(token),
             }
         }
+        self.drop_pieces();
         self.settle();
     }
 
     pub(super) fn send(&mut self, to: NodeId, content: Content, frames: Vec<bytes::Bytes>) {
+        self.send_on(Lane::Normal, to, content, frames);
+    }
+
+    pub(super) fn send_on(
+        &mut self,
+        lane: Lane,
+        to: NodeId,
+        content: Content,
+        frames: Vec<bytes::Bytes>,
+    ) {
         let envelope = Envelope {
             group: self.config.group,
             content,
             frames,
         };
-        self.effects.push(Effect::Send { to, envelope });
+        self.effects.push(Effect::Send { to, envelope, lane });
     }
 
     pub(super) fn warm(&mut self, peer: NodeId, first: Index, bytes_max: usize) {

@@ -7,10 +7,13 @@
 
 use bytes::Bytes;
 
-use super::effects::Effect;
+use super::effects::{Effect, Lane};
 use super::replica::{Replica, Warming};
-use crate::raft::{AppendPlan, Index, Millis, NodeId, Role};
+use crate::raft::{AppendPlan, Index, Millis, NodeId, ProgressState, Role};
 use crate::wire::Content;
+
+/// Frame bytes in one Append to a peer that is far behind, at most (one frame may pass it): each delays what is behind it.
+const BULK_APPEND_BYTES: u64 = 1 << 20;
 
 /// Frames for one Append.
 struct Picked {
@@ -22,24 +25,64 @@ struct Picked {
 impl Replica {
     /// Sends every peer all that its window takes.
     pub(super) fn pump(&mut self, now: Millis) {
+        self.paced_until = Millis::MAX;
         if self.raft.role() != Role::Leader {
             return;
         }
         for peer in self.peers() {
+            let lane = self.lane_to(peer);
+            if lane == Lane::Bulk {
+                self.pump_install(now, peer);
+            }
             while self.poisoned.is_none()
                 && let Some(plan) = self.raft.next_append(peer)
             {
-                let Some(picked) = self.pick(peer, &plan) else {
+                if lane == Lane::Bulk && self.must_wait(now) {
+                    break;
+                }
+                let Some(picked) = self.pick(peer, &plan, lane) else {
                     break;
                 };
+                if lane == Lane::Bulk {
+                    self.config.pacer.spend(picked.bytes);
+                }
                 let message = self.raft.sent(now, peer, picked.last, picked.bytes);
-                self.send(peer, Content::Raft(message), picked.frames);
+                self.send_on(lane, peer, Content::Raft(message), picked.frames);
             }
         }
     }
 
-    fn pick(&mut self, peer: NodeId, plan: &AppendPlan) -> Option<Picked> {
-        let bytes_max = plan.bytes_max.min(self.config.append_bytes_max);
+    /// How entries for `peer` go out: by how far it is behind, which is told to the core first.
+    fn lane_to(&mut self, peer: NodeId) -> Lane {
+        let Some(view) = self.raft.progress(peer) else {
+            return Lane::Normal;
+        };
+        let streams = matches!(view.state, ProgressState::Pipeline | ProgressState::CatchUp);
+        // What is not applied yet is little: a pipeline that has come so far needs no measuring.
+        let far = view.next_index <= self.tail.base().id.index;
+        if streams && (far || view.state == ProgressState::CatchUp) {
+            let enough = self.raft.catch_up_lag_bytes();
+            let lag = self.reader.bytes_from(view.next_index, enough);
+            self.raft.set_lag(peer, lag);
+        }
+        match self.raft.progress(peer).map(|view| view.state) {
+            Some(ProgressState::CatchUp | ProgressState::Install) => Lane::Bulk,
+            _ => Lane::Normal,
+        }
+    }
+
+    /// Whether the pace holds back what yields to all else; the next tick then comes in time.
+    pub(super) fn must_wait(&mut self, now: Millis) -> bool {
+        let until = self.config.pacer.wait(now);
+        self.paced_until = self.paced_until.min(until.unwrap_or(Millis::MAX));
+        until.is_some()
+    }
+
+    fn pick(&mut self, peer: NodeId, plan: &AppendPlan, lane: Lane) -> Option<Picked> {
+        let mut bytes_max = plan.bytes_max.min(self.config.append_bytes_max);
+        if lane == Lane::Bulk {
+            bytes_max = bytes_max.min(BULK_APPEND_BYTES);
+        }
         let first_held = self.tail.first_held();
         if plan.first < first_held {
             let last = plan.last.min(first_held - 1);

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use segment_store::{Frame, LogReader, ReadError, Recovered, kind};
+use segment_store::{Frame, LogBase, LogReader, ReadError, Recovered, kind};
 
 use super::error::OpenError;
 use super::producers::{Producers, Stamp};
@@ -23,15 +23,17 @@ const READ_BYTES: usize = 4 << 20;
 pub struct Restart {
     /// For the consensus core.
     pub(crate) restored: Restored,
-    /// The last entry known to be committed: the snapshot's.
+    /// The last entry known to be committed and here: the snapshot's, unless the log has not reached that yet.
     pub(crate) base: EntryMeta,
     /// The entries after it.
     pub(crate) entries: VecDeque<EntryMeta>,
     /// Batches of the whole log; those after `base` as not committed.
     pub(crate) producers: Producers,
-    /// Index of the snapshot, 0 if there is none.
-    pub(crate) snapshot_index: Index,
-    /// The membership as of `base`, and the index of its entry.
+    /// Index of the snapshot, 0 if there is none, and the checksum of that entry's header.
+    pub(crate) snapshot: (Index, u32),
+    /// The snapshot was given by a peer.
+    pub(crate) given: bool,
+    /// The membership as of the snapshot, and the index of its entry.
     pub(crate) base_membership: (Index, Membership),
     /// The state machine's part of the snapshot.
     pub(crate) machine: Option<Vec<u8>>,
@@ -81,7 +83,8 @@ impl Found<'_> {
                 recovered.first_index, snapshot.index
             )));
         }
-        if snapshot.index > recovered.last_index {
+        let ahead = snapshot.index > recovered.last_index;
+        if ahead && snapshot.base.is_none() {
             return Err(self.damaged(format!(
                 "the snapshot contains index {}, and the log ends at {}: committed entries are missing",
                 snapshot.index, recovered.last_index
@@ -95,18 +98,19 @@ impl Found<'_> {
         );
         let mut restart = Restart {
             restored: self.restored(prev, &snapshot),
-            base: EntryMeta {
-                id: LogId {
-                    term: snapshot.term,
+            base: match ahead {
+                true => meta_of(reader.base()),
+                false => meta_of(LogBase {
                     index: snapshot.index,
-                },
-                next_offset: snapshot.next_offset,
-                header_crc: snapshot.header_crc,
-                ..EntryMeta::default()
+                    term: snapshot.term,
+                    header_crc: snapshot.header_crc,
+                    next_offset: snapshot.next_offset,
+                }),
             },
             entries: VecDeque::new(),
             producers,
-            snapshot_index: snapshot.index,
+            snapshot: (snapshot.index, snapshot.header_crc),
+            given: snapshot.base.is_some(),
             base_membership,
             machine: self
                 .snapshot
@@ -145,12 +149,16 @@ impl Found<'_> {
             runs: runs.map(|&(first, term)| Run { first, term }).collect(),
             last_index: self.recovered.last_index,
             memberships: vec![(base, snapshot.membership.to_membership())],
-            commit_index: snapshot.index,
+            commit_index: match snapshot.index > self.recovered.last_index {
+                true => prev.index,
+                false => snapshot.index,
+            },
             suspect_tail: self.recovered.suspect_tail,
+            pending_index: snapshot.index,
         }
     }
 
-    /// Reads the entries after the snapshot.
+    /// Reads the entries after the snapshot; all of them, if the log has not reached it.
     fn replay(&self, reader: &LogReader, restart: &mut Restart) -> Result<(), OpenError> {
         let group = self.group;
         let last = self.recovered.last_index;
@@ -192,6 +200,8 @@ impl Found<'_> {
             );
         }
         match header.kind {
+            // What the snapshot contains already takes no effect a second time.
+            kind::RECORDS if index <= restart.snapshot.0 => {}
             kind::RECORDS => {
                 let head = peek_head(&frame.payload());
                 let head =
@@ -233,4 +243,35 @@ impl Found<'_> {
             what,
         }
     }
+}
+
+fn meta_of(base: LogBase) -> EntryMeta {
+    EntryMeta {
+        id: LogId {
+            term: base.term,
+            index: base.index,
+        },
+        next_offset: base.next_offset,
+        header_crc: base.header_crc,
+        ..EntryMeta::default()
+    }
+}
+
+/// The entry that the log should begin anew after, if a peer gave `snapshot` and a crash came before the log followed it. A log
+/// that holds that entry has followed, or need not.
+pub(super) fn unfinished_install(snapshot: &[u8], recovered: &Recovered) -> Option<LogBase> {
+    // A snapshot that cannot be read is refused later, by who says why.
+    let base = Snapshot::decode(snapshot).ok()?.base?.to_base();
+    let prev_index = recovered.first_index - 1;
+    let term = match base.index {
+        index if index < prev_index => return None,
+        index if index > recovered.last_index => None,
+        index if index == prev_index => Some(recovered.prev_term),
+        index => {
+            let runs = recovered.term_runs.iter().rev();
+            let mut runs = runs.skip_while(|(first, _)| *first > index);
+            runs.next().map(|(_, term)| *term)
+        }
+    };
+    (term != Some(base.term)).then_some(base)
 }

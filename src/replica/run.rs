@@ -16,7 +16,7 @@ use segment_store::{DataDir, LogOptions, Preparer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::disk::{Disk, DiskJob, DiskReport};
-use super::effects::{Input, ReplicaConfig};
+use super::effects::{Input, Lane, ReplicaConfig};
 use super::error::Poisoned;
 use super::group::{Registry, Replicas};
 use super::mailbox::{Mail, Mailbox, MailboxLimits, Request};
@@ -37,7 +37,7 @@ const HAND_OVER: Duration = Duration::from_millis(1_500);
 pub trait Outbound: Send + Sync {
     /// Queues `envelope` for `to`. Never blocks; may drop it, and then [`Replicas::peer_unreachable`] is
     /// to be called.
-    fn send(&self, to: NodeId, envelope: Envelope);
+    fn send(&self, to: NodeId, envelope: Envelope, lane: Lane);
 }
 
 /// What the loop of a node is made of.
@@ -418,8 +418,8 @@ impl NodeLoop {
         if !turn.jobs.is_empty() {
             self.disk.submit(turn.jobs);
         }
-        for (to, envelope) in turn.sends {
-            self.outbound.send(to, envelope);
+        for (to, envelope, lane) in turn.sends {
+            self.outbound.send(to, envelope, lane);
         }
     }
 

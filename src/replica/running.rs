@@ -10,7 +10,7 @@ use segment_store::LogReader;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::disk::DiskJob;
-use super::effects::{Answer, DiskOp, Effect};
+use super::effects::{Answer, DiskOp, Effect, Lane};
 use super::mailbox::{Mail, Mailbox, ReplyTo};
 use super::meters::Meters;
 use super::replica::Replica;
@@ -47,7 +47,7 @@ pub(super) struct Caller {
 #[derive(Default)]
 pub(super) struct Turn {
     pub(super) jobs: Vec<DiskJob>,
-    pub(super) sends: Vec<(NodeId, Envelope)>,
+    pub(super) sends: Vec<(NodeId, Envelope, Lane)>,
     /// Groups whose log turned out damaged.
     pub(super) damaged: Vec<u64>,
 }
@@ -72,7 +72,13 @@ impl Running {
                     ops.push((number, op));
                 }
                 Effect::SaveBallot(newer) => ballot = Some(newer),
-                Effect::Send { to, envelope } => turn.sends.push((to, envelope)),
+                Effect::Send { to, envelope, lane } => {
+                    if lane == Lane::Bulk {
+                        let bytes = envelope.frames.iter().map(|run| run.len() as u64).sum();
+                        meters.catch_up_bytes.increment(bytes);
+                    }
+                    turn.sends.push((to, envelope, lane));
+                }
                 Effect::Warm {
                     peer,
                     first,

@@ -3,12 +3,12 @@
 //! Owns the applied end of the log: what is committed and on this disk. It must not know how entries
 //! came to be committed. It ends the produce and read walks.
 
-use segment_store::{Frame, kind};
+use segment_store::{Frame, LogBase, kind};
 
 use super::effects::{Acked, Answer};
 use super::lead::not_leader;
 use super::replica::Replica;
-use super::snapshot::{MembershipRow, Snapshot};
+use super::snapshot::{BaseRow, MembershipRow, Snapshot};
 use super::tail::EntryMeta;
 use crate::raft::{Index, LogId, Role, mutation};
 use crate::wire::ApiError;
@@ -65,6 +65,7 @@ impl Replica {
     }
 
     fn note_applied(&mut self, entry: &EntryMeta) {
+        self.check_contained(entry);
         self.snapshots.entries += 1;
         self.snapshots.bytes += u64::from(entry.frame_len);
         let applied = |(index, _): &(Index, _)| *index <= entry.id.index;
@@ -108,6 +109,7 @@ impl Replica {
         assert_eq!(entry.id, id, "the log holds another entry than the tail");
         self.note_applied(&entry);
         let result = match frame.header().kind {
+            _ if self.installs.contain(id.index) => Vec::new(),
             kind::CONTROLLER => {
                 let machine = self.machine.as_mut().expect("asked for by the caller");
                 machine.apply(id, &frame.payload())
@@ -145,6 +147,9 @@ impl Replica {
     }
 
     fn serve_reads(&mut self) {
+        if self.installs.under_way() {
+            return;
+        }
         let applied = *self.tail.base();
         let early = mutation::is("a leader serves reads before it has applied")
             && self.raft.role() == Role::Leader;
@@ -158,16 +163,26 @@ impl Replica {
 
     fn snapshot_if_due(&mut self) {
         let due = self.snapshots.bytes >= self.config.snapshot_every_bytes
-            || self.snapshots.entries >= self.config.snapshot_every_entries;
-        if self.snapshots.under_way || !due {
+            || self.snapshots.entries >= self.config.snapshot_every_entries
+            || self.snapshots.given;
+        // A state that is ahead of the log belongs to no entry applied here yet.
+        let ahead = self.tail.base().id.index < self.snapshots.durable;
+        if self.snapshots.under_way || !due || ahead {
             return;
         }
         self.snapshots.under_way = true;
+        self.snapshots.given = false;
         self.snapshots.bytes = 0;
         self.snapshots.entries = 0;
+        let snapshot = self.snapshot_of_applied(None);
+        self.save_snapshot(self.tail.base().id, snapshot.encode());
+    }
+
+    /// The state as of the last applied entry; with `base`, for a log that begins anew after that.
+    pub(super) fn snapshot_of_applied(&self, base: Option<LogBase>) -> Snapshot {
         let applied = *self.tail.base();
         let (membership_index, membership) = &self.applied_membership;
-        let snapshot = Snapshot {
+        Snapshot {
             index: applied.id.index
                 + u64::from(mutation::is(
                     "a snapshot names one entry more than it holds",
@@ -182,19 +197,27 @@ impl Replica {
                 .machine
                 .as_ref()
                 .map_or(Vec::new(), |machine| machine.snapshot()),
-        };
-        self.save_snapshot(applied.id, snapshot.encode());
+            base: base.map(BaseRow::of),
+        }
     }
 
     pub(super) fn on_snapshot_durable(&mut self, index: Index) {
         self.snapshots.under_way = false;
         self.snapshots.before = self.snapshots.durable;
         self.snapshots.durable = index;
+        // A state machine stands for its log: no more is kept than what makes up for a peer's short absence.
+        let kept = match self.machine {
+            Some(_) => Some(self.config.snapshot_every_bytes),
+            None => self.config.retention_bytes,
+        };
+        if let Some(kept) = kept {
+            self.snapshots.expired = self.reader.first_index_of_last(kept) - 1;
+        }
         self.trim_if_due();
     }
 
-    /// The leader tells through the log how far every voter has it, so that no replica removes what a
-    /// voter still lacks. Only groups with a state machine are trimmed: a partition's log is its data.
+    /// The leader tells through the log how far every voter has it, so that no replica need keep it any longer. For groups with
+    /// a state machine: a partition's log is its data, of which only retention lets anything go.
     fn propose_trim_if_due(&mut self) {
         if self.machine.is_none() || self.raft.role() != Role::Leader || self.disk_full {
             return;
@@ -231,11 +254,17 @@ impl Replica {
     }
 
     fn trim_if_due(&mut self) {
-        let through = match mutation::is("the log is trimmed past the snapshots") {
-            true => self.snapshots.trim_hint,
-            false => self.snapshots.trim_hint.min(self.snapshots.before),
+        let hint = match self.machine {
+            Some(_) => self.snapshots.trim_hint,
+            None => 0,
         };
-        if self.machine.is_none() || through <= self.snapshots.trimmed {
+        let wanted = hint.max(self.snapshots.expired);
+        // From the older snapshot on everything is kept, in case the newer one is found damaged.
+        let through = match mutation::is("the log is trimmed past the snapshots") {
+            true => wanted,
+            false => wanted.min(self.snapshots.before),
+        };
+        if through <= self.snapshots.trimmed {
             return;
         }
         self.snapshots.trimmed = through;
@@ -247,6 +276,6 @@ impl Replica {
         if let Some(term) = self.raft.term_at(index) {
             self.raft.set_trimmed(LogId { term, index });
         }
-        self.log_start = self.reader.log_start();
+        self.log_start = self.log_start.max(self.reader.log_start());
     }
 }

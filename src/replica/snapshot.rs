@@ -7,6 +7,7 @@
 
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::{Archive, Deserialize, Serialize};
+use segment_store::LogBase;
 
 use crate::raft::Membership;
 
@@ -33,6 +34,17 @@ pub(crate) struct Snapshot {
     pub(crate) producers: Vec<ProducerRow>,
     /// What the state machine said of itself; empty for a partition.
     pub(crate) machine: Vec<u8>,
+    /// In a state given by a peer: what the log begins anew after. The log may not have reached `index` then.
+    pub(crate) base: Option<BaseRow>,
+}
+
+/// The entry before the first one of a log.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseRow {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) header_crc: u32,
+    pub(crate) next_offset: u64,
 }
 
 /// Members of a group, as snapshots and membership entries hold them. All lists ascend.
@@ -85,6 +97,26 @@ impl Snapshot {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, StoredError> {
         let archive = open(bytes)?;
         rkyv::from_bytes::<Snapshot, ArchiveError>(archive).map_err(StoredError::Archive)
+    }
+}
+
+impl BaseRow {
+    pub(crate) fn of(base: LogBase) -> BaseRow {
+        BaseRow {
+            index: base.index,
+            term: base.term,
+            header_crc: base.header_crc,
+            next_offset: base.next_offset,
+        }
+    }
+
+    pub(crate) fn to_base(&self) -> LogBase {
+        LogBase {
+            index: self.index,
+            term: self.term,
+            header_crc: self.header_crc,
+            next_offset: self.next_offset,
+        }
     }
 }
 
@@ -168,6 +200,12 @@ mod tests {
                 }],
             }],
             machine: b"topics".to_vec(),
+            base: Some(BaseRow {
+                index: 7,
+                term: 2,
+                header_crc: 0xfeed_f00d,
+                next_offset: 50,
+            }),
         }
     }
 
@@ -207,7 +245,8 @@ mod tests {
                       080000000000000014000000000000003c00000000000000010000000a00000005000000\
                       00000000d8ffffff01000000746f70696373090000000000000003000000000000004600\
                       000000000000efbeadde020000000000000086ffffff0300000096ffffff000000008eff\
-                      ffff01000000aeffffff01000000b6ffffff06000000";
+                      ffff01000000aeffffff01000000b6ffffff0600000001070000000000000002000000\
+                      000000000df0edfe3200000000000000";
         assert_eq!(hex(&sample().encode()), golden);
     }
 }

@@ -138,11 +138,21 @@ impl Replica {
 
     pub(super) fn status_to_publish(&self) -> Published {
         let applied = self.tail.base();
+        // Until the log on disk begins anew, readers see it as it was.
+        let before = self.published.filter(|_| self.installs.under_way());
+        let readable = (applied.next_offset, applied.id.index, self.log_start);
+        let (high_watermark, applied_index, log_start) = before.map_or(readable, |before| {
+            (
+                before.high_watermark,
+                before.applied_index,
+                before.log_start,
+            )
+        });
         Published {
-            high_watermark: applied.next_offset,
-            applied_index: applied.id.index,
+            high_watermark,
+            applied_index,
             commit_index: self.raft.commit_index(),
-            log_start: self.log_start,
+            log_start,
             term: self.raft.term(),
             leader: self.raft.leader(),
         }

@@ -35,10 +35,11 @@ struct Outstanding {
 
 /// What follows once an operation is done.
 #[derive(Debug)]
-enum OnDisk {
+pub(super) enum OnDisk {
     Appended { last: LogId, truncations: u64 },
     Truncated,
     Snapshot { index: Index },
+    Installed { index: Index, base: Index },
     Trimmed,
 }
 
@@ -145,6 +146,12 @@ impl Replica {
         self.disk(op, OnDisk::Snapshot { index });
     }
 
+    /// Hands a state to the disk that a peer gave.
+    pub(super) fn save_install(&mut self, op: DiskOp, installed: OnDisk) {
+        self.flush_write();
+        self.disk(op, installed);
+    }
+
     /// Asks the disk to drop whole segments below `before`.
     pub(super) fn trim(&mut self, before: Index) {
         self.flush_write();
@@ -167,6 +174,7 @@ impl Replica {
                 }
                 OnDisk::Truncated => {}
                 OnDisk::Snapshot { index } => self.on_snapshot_durable(index),
+                OnDisk::Installed { index, base } => self.on_installed(now, index, base),
                 OnDisk::Trimmed => self.on_trimmed(),
             }
         }

@@ -91,6 +91,8 @@ impl Metrics {
             sync_seconds: self.histogram("plimsoll_fsync_seconds"),
             batches_per_sync: self.histogram("plimsoll_batches_per_fsync"),
             append_bytes: self.counter("plimsoll_append_bytes_total", Vec::new()),
+            catch_up_bytes: self.counter("plimsoll_catch_up_bytes_total", Vec::new()),
+            installs: self.counter("plimsoll_installs_total", Vec::new()),
             commit_seconds: self.histogram("plimsoll_commit_seconds"),
             proposals_pending: self.gauge("plimsoll_proposals_pending"),
             proposals_failed: self.counter("plimsoll_proposals_failed_total", Vec::new()),

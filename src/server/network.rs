@@ -29,10 +29,12 @@ use crate::controller::{
 };
 use crate::raft;
 use crate::replica::{
-    self, GroupSpec, LoopConfig, MailboxLimits, OpenError, Poisoned, ReplicaConfig,
+    self, GroupSpec, LoopConfig, MailboxLimits, OpenError, Pacer, Poisoned, ReplicaConfig,
 };
 use crate::wire::BatchCaps;
 
+/// Snapshots come no more often than this, however little is retained.
+const SNAPSHOT_BYTES_MIN: u64 = 1 << 20;
 /// How long a graceful stop may take before it is cut short; nothing acked depends on its end.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How long the connections' ends may take to reach the other sides.
@@ -335,11 +337,14 @@ fn loop_config(
             election_timeout_max_ms: config.raft.election_timeout_max_ms,
             heartbeat_ms: config.raft.heartbeat_ms,
             in_flight_bytes_max: config.raft.in_flight_bytes_max,
+            catch_up_lag_bytes: config.raft.catch_up_lag_bytes,
+            catch_up_in_flight_bytes_max: config.raft.catch_up_in_flight_bytes_max,
             ..raft::Config::new(config.node.id, fastrand::u64(..))
         },
         replica: ReplicaConfig {
             batch_caps,
-            ..ReplicaConfig::new(CONTROLLER_GROUP)
+            pacer: Pacer::new(config.raft.catch_up_bytes_per_s),
+            ..retaining(config.log.retention_bytes)
         },
         mailbox: MailboxLimits {
             // What handlers admit, by their own budget, must fit; commands come on top.
@@ -363,4 +368,18 @@ fn loop_config(
             let _ = fatal.send(poisoned);
         }),
     })
+}
+
+/// Replicas that keep `bytes` of a partition at least (0: everything), and take snapshots often enough for that.
+fn retaining(bytes: u64) -> ReplicaConfig {
+    let defaults = ReplicaConfig::new(CONTROLLER_GROUP);
+    if bytes == 0 {
+        return defaults;
+    }
+    let every = (bytes / 2).clamp(SNAPSHOT_BYTES_MIN, defaults.snapshot_every_bytes);
+    ReplicaConfig {
+        retention_bytes: Some(bytes),
+        snapshot_every_bytes: every,
+        ..defaults
+    }
 }

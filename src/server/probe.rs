@@ -13,6 +13,7 @@ use super::http::Probe;
 use super::metrics::sample::{GroupLabels, GroupSample, LinkTotals, NodeSample, PeerLag, Sample};
 use super::shared::Shared;
 use crate::controller::{CONTROLLER_GROUP, State};
+use crate::raft::ProgressState;
 use crate::replica::Group;
 
 /// Name of the controller's group in labels; no topic can have it.
@@ -82,6 +83,10 @@ impl Probe for NodeProbe {
                     peer: peer.node,
                     entries: peer.lag_entries,
                     bytes: peer.lag_bytes,
+                    catching_up: matches!(
+                        peer.state,
+                        ProgressState::CatchUp | ProgressState::Install
+                    ),
                 }));
             }
             lags

@@ -9,7 +9,7 @@ use super::WireError;
 use super::error::ApiError;
 use super::head::at_most;
 use super::peer::{Content, ForwardAck, PeerCaps};
-use crate::raft::{Append, AppendOutcome, LogId, Membership, Message, Run};
+use crate::raft::{Append, AppendOutcome, Index, Install, LogId, Membership, Message, Offer, Run};
 
 /// [`Content`], flat.
 #[derive(Archive, Serialize, Deserialize)]
@@ -77,6 +77,26 @@ pub(super) enum ContentMirror {
         token: u64,
         error: ApiError,
     },
+    Install(Box<InstallMirror>),
+    InstallReply {
+        term: u64,
+        base: LogIdMirror,
+        snapshot: LogIdMirror,
+        received: u64,
+    },
+}
+
+/// [`Install`].
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct InstallMirror {
+    term: u64,
+    base: LogIdMirror,
+    snapshot: LogIdMirror,
+    membership: MembershipMirror,
+    bytes: u64,
+    digest: u32,
+    offset: u64,
+    len: u64,
 }
 
 /// [`LogId`].
@@ -120,12 +140,78 @@ impl ArchivedAppendMirror {
             self.memberships.len(),
             caps.members_max,
         )?;
-        self.memberships.iter().try_for_each(|membership| {
-            let members = membership.voters.len()
-                + membership.voters_outgoing.len()
-                + membership.learners.len();
-            at_most("membership", members, caps.members_max)
-        })
+        self.memberships
+            .iter()
+            .try_for_each(|membership| membership.check(caps))
+    }
+}
+
+impl ArchivedInstallMirror {
+    /// Measures the membership of an install.
+    pub(super) fn check(&self, caps: &PeerCaps) -> Result<(), WireError> {
+        self.membership.check(caps)
+    }
+}
+
+impl ArchivedMembershipMirror {
+    fn check(&self, caps: &PeerCaps) -> Result<(), WireError> {
+        let members = self.voters.len() + self.voters_outgoing.len() + self.learners.len();
+        at_most("membership", members, caps.members_max)
+    }
+}
+
+impl From<&(Index, Membership)> for MembershipMirror {
+    fn from((index, membership): &(Index, Membership)) -> Self {
+        Self {
+            index: *index,
+            voters: membership.voters.clone(),
+            voters_outgoing: membership.voters_outgoing.clone(),
+            learners: membership.learners.clone(),
+        }
+    }
+}
+
+impl From<MembershipMirror> for (Index, Membership) {
+    fn from(mirror: MembershipMirror) -> Self {
+        let membership = Membership {
+            voters: mirror.voters,
+            voters_outgoing: mirror.voters_outgoing,
+            learners: mirror.learners,
+        };
+        (mirror.index, membership)
+    }
+}
+
+impl From<&Install> for InstallMirror {
+    fn from(install: &Install) -> Self {
+        let offer = &install.offer;
+        Self {
+            term: install.term,
+            base: offer.base.into(),
+            snapshot: offer.snapshot.into(),
+            membership: (&offer.membership).into(),
+            bytes: offer.bytes,
+            digest: offer.digest,
+            offset: install.offset,
+            len: install.len,
+        }
+    }
+}
+
+impl From<InstallMirror> for Install {
+    fn from(install: InstallMirror) -> Self {
+        Self {
+            term: install.term,
+            offer: Offer {
+                base: install.base.into(),
+                snapshot: install.snapshot.into(),
+                membership: install.membership.into(),
+                bytes: install.bytes,
+                digest: install.digest,
+            },
+            offset: install.offset,
+            len: install.len,
+        }
     }
 }
 
@@ -143,12 +229,6 @@ impl From<LogIdMirror> for LogId {
 
 impl From<&Append> for AppendMirror {
     fn from(append: &Append) -> Self {
-        let membership = |(index, m): &(u64, Membership)| MembershipMirror {
-            index: *index,
-            voters: m.voters.clone(),
-            voters_outgoing: m.voters_outgoing.clone(),
-            learners: m.learners.clone(),
-        };
         Self {
             term: append.term,
             prev: append.prev.into(),
@@ -161,7 +241,7 @@ impl From<&Append> for AppendMirror {
                 })
                 .collect(),
             last_index: append.last_index,
-            memberships: append.memberships.iter().map(membership).collect(),
+            memberships: append.memberships.iter().map(Into::into).collect(),
             commit: append.commit,
         }
     }
@@ -169,16 +249,6 @@ impl From<&Append> for AppendMirror {
 
 impl From<AppendMirror> for Append {
     fn from(append: AppendMirror) -> Self {
-        let membership = |m: MembershipMirror| {
-            (
-                m.index,
-                Membership {
-                    voters: m.voters,
-                    voters_outgoing: m.voters_outgoing,
-                    learners: m.learners,
-                },
-            )
-        };
         Self {
             term: append.term,
             prev: append.prev.into(),
@@ -191,7 +261,7 @@ impl From<AppendMirror> for Append {
                 })
                 .collect(),
             last_index: append.last_index,
-            memberships: append.memberships.into_iter().map(membership).collect(),
+            memberships: append.memberships.into_iter().map(Into::into).collect(),
             commit: append.commit,
         }
     }
@@ -255,6 +325,17 @@ impl From<&Message> for ContentMirror {
                 conditional,
             },
             Message::Append(ref append) => Self::Append(append.into()),
+            Message::Install(ref install) => Self::Install(Box::new(install.into())),
+            Message::InstallReply {
+                term,
+                at: (base, snapshot),
+                received,
+            } => Self::InstallReply {
+                term,
+                base: base.into(),
+                snapshot: snapshot.into(),
+                received,
+            },
             Message::AppendReply {
                 term,
                 outcome: AppendOutcome::Accepted { matched, commit },
@@ -340,15 +421,18 @@ impl From<ContentMirror> for Content {
                 conditional,
             },
             ContentMirror::Append(append) => Message::Append(append.into()),
+            ContentMirror::Install(install) => Message::Install((*install).into()),
+            ContentMirror::InstallReply {
+                term,
+                base,
+                snapshot,
+                received,
+            } => install_reply(term, base, snapshot, received),
             ContentMirror::AppendAccepted {
                 term,
                 matched,
                 commit,
-            } => {
-                let matched = matched.into();
-                let outcome = AppendOutcome::Accepted { matched, commit };
-                Message::AppendReply { term, outcome }
-            }
+            } => accepted(term, matched, commit),
             ContentMirror::AppendRejected {
                 term,
                 prev_index,
@@ -377,6 +461,20 @@ impl From<ContentMirror> for Content {
             ContentMirror::TimeoutNow { term } => Message::TimeoutNow { term },
         };
         Self::Raft(message)
+    }
+}
+
+fn accepted(term: u64, matched: LogIdMirror, commit: u64) -> Message {
+    let matched = matched.into();
+    let outcome = AppendOutcome::Accepted { matched, commit };
+    Message::AppendReply { term, outcome }
+}
+
+fn install_reply(term: u64, base: LogIdMirror, snapshot: LogIdMirror, received: u64) -> Message {
+    Message::InstallReply {
+        term,
+        at: (base.into(), snapshot.into()),
+        received,
     }
 }
 

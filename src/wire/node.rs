@@ -23,6 +23,11 @@ pub enum StreamHello {
         /// The group.
         group: u64,
     },
+    /// What a peer that is far behind gets of one group: appends and states. They are answered on the group's `Replication`.
+    CatchUp {
+        /// The group.
+        group: u64,
+    },
     /// A question: the answer is one [`NodeReport`], and the stream ends.
     Report,
     /// A question for entries that are damaged at the one who asks: the answer is one message with whole frames in its body that end
@@ -170,6 +175,7 @@ mod tests {
         for hello in [
             StreamHello::Control,
             StreamHello::Replication { group: u64::MAX },
+            StreamHello::CatchUp { group: 7 },
             StreamHello::Report,
             StreamHello::Repair {
                 group: 7,

@@ -22,7 +22,8 @@ pub struct Envelope {
     pub group: u64,
     /// What is said.
     pub content: Content,
-    /// The frames it speaks of, in order, in runs of whole frames. An append's entries, or the proposal forwarded.
+    /// The frames it speaks of, in order, in runs of whole frames: an append's entries, or the proposal forwarded. For an
+    /// install, the piece of the state.
     pub frames: Vec<Bytes>,
 }
 
@@ -179,6 +180,7 @@ fn check(head: &ArchivedHead, body_len: usize, caps: &PeerCaps) -> Result<(), Wi
             .sum::<u64>();
         match &envelope.content {
             ArchivedContentMirror::Append(append) => append.check(caps)?,
+            ArchivedContentMirror::Install(install) => install.check(caps)?,
             ArchivedContentMirror::Forwarded { ack, .. } => {
                 at_most("result", ack.result.len(), caps.result_bytes_max)?;
             }

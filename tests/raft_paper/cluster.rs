@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll::raft::invariants::{self, View};
 use plimsoll::raft::{
-    AppendPlan, Ballot, ChangeError, Config, Effect, Index, LogId, Membership, Message, Millis,
-    NodeId, OwnEntry, Raft, Role, Target, Term,
+    AppendPlan, Ballot, ChangeError, Config, Effect, Index, InstallPlan, LogId, Membership,
+    Message, Millis, NodeId, Offer, OwnEntry, Raft, Role, Target, Term,
 };
 
 use crate::disk::{Disk, DiskOp, Done, Entry, Log, Payload};
@@ -17,6 +17,10 @@ use crate::history::History;
 
 /// Size of every entry, in bytes, as far as windows are concerned.
 pub(crate) const ENTRY_BYTES: u64 = 100;
+
+/// Size of every state, and of the pieces it is sent in.
+const STATE_BYTES: u64 = 250;
+const PIECE_BYTES: u64 = 100;
 
 /// A message under way, with the entries of an `Append`.
 #[derive(Clone, Debug)]
@@ -214,6 +218,12 @@ impl Cluster {
                     truncations,
                 });
             }
+            Effect::KeepPiece { .. } => {}
+            Effect::Install(offer) => {
+                let (base, state) = (offer.base, offer.snapshot.index);
+                host.log = Log::begin_anew(base, offer.membership.clone(), state);
+                host.disk.submit(DiskOp::Install(offer));
+            }
             Effect::AppendOwn { id, entry } => {
                 let payload = match entry {
                     OwnEntry::Noop => Payload::Noop,
@@ -336,6 +346,9 @@ impl Cluster {
     /// Lets the core of `node` send all that its windows allow.
     pub(crate) fn pump(&mut self, node: NodeId) {
         for peer in self.ids() {
+            while let Some(plan) = self.core(node).next_install(peer) {
+                self.send_state(node, peer, plan);
+            }
             while let Some(AppendPlan {
                 first,
                 last,
@@ -346,6 +359,41 @@ impl Cluster {
                 let last = last.min(first + fitting - 1);
                 self.send_append(node, peer, last);
             }
+        }
+    }
+
+    /// Offers `peer` the state as of what `node` has committed and durable, or sends the next piece of it.
+    fn send_state(&mut self, node: NodeId, peer: NodeId, plan: InstallPlan) {
+        let now = self.now;
+        let offset = match plan {
+            InstallPlan::Offer => {
+                let offer = self.offer(node);
+                return self.act(node, &[], |core| core.offer_install(peer, offer));
+            }
+            InstallPlan::Piece { offset } => offset,
+        };
+        let len = STATE_BYTES.min(offset + PIECE_BYTES) - offset;
+        let message = self.act(node, &[], |core| core.install_sent(now, peer, len));
+        self.network.push(Packet {
+            from: node,
+            to: peer,
+            message,
+            entries: Vec::new(),
+        });
+    }
+
+    fn offer(&self, node: NodeId) -> Offer {
+        let (core, log) = (self.core(node), &self.nodes[&node].log);
+        let index = core.commit_index().min(core.durable_index());
+        let term = log.term_at(index).expect("it is kept");
+        let mut memberships = log.memberships().into_iter();
+        let membership = memberships.rfind(|(at, _)| *at <= index);
+        Offer {
+            base: log.prev,
+            snapshot: LogId { term, index },
+            membership: membership.expect("one is in force at any time"),
+            bytes: STATE_BYTES,
+            digest: 0,
         }
     }
 
@@ -403,6 +451,7 @@ impl Cluster {
             return false;
         };
         match done {
+            Done::Install => self.act(node, &[], |core| core.install_durable(now)),
             Done::Ballot(ballot) => self.act(node, &[], |core| core.ballot_durable(ballot)),
             Done::Write { id, truncations } => {
                 self.act(node, &[], |core| core.durable(now, id, truncations));

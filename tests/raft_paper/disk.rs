@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use plimsoll::raft::{Ballot, Index, LogId, Membership, Restored, Run, Term};
+use plimsoll::raft::{Ballot, Index, LogId, Membership, Offer, Restored, Run, Term};
 
 /// What an entry contains. The core never sees it; the checks compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub(crate) struct Entry {
 pub(crate) struct Log {
     pub(crate) prev: LogId,
     /// The membership in force at `prev`.
-    base: (Index, Membership),
+    pub(crate) base: (Index, Membership),
     entries: Vec<Entry>,
+    /// Last entry of the state that was given, 0 if none was.
+    state: Index,
 }
 
 impl Log {
@@ -36,6 +38,18 @@ impl Log {
             prev: LogId::ZERO,
             base: (0, created_with),
             entries: Vec::new(),
+            state: 0,
+        }
+    }
+
+    /// The log of a replica that was given a state: empty behind `base`, with the membership as of the state.
+    pub(crate) fn begin_anew(base: LogId, membership: (Index, Membership), state: Index) -> Log {
+        let (index, membership) = membership;
+        Log {
+            prev: base,
+            base: (index.min(base.index), membership),
+            entries: Vec::new(),
+            state,
         }
     }
 
@@ -93,7 +107,7 @@ impl Log {
         self.prev = prev;
     }
 
-    fn memberships(&self) -> Vec<(Index, Membership)> {
+    pub(crate) fn memberships(&self) -> Vec<(Index, Membership)> {
         let mut memberships = vec![self.base.clone()];
         for (position, entry) in self.entries.iter().enumerate() {
             if let Payload::Membership(membership) = &entry.payload {
@@ -122,6 +136,7 @@ impl Log {
             memberships: self.memberships(),
             commit_index: self.prev.index,
             suspect_tail: false,
+            pending_index: self.state,
         }
     }
 }
@@ -138,10 +153,12 @@ pub(crate) enum DiskOp {
         entries: Vec<Entry>,
         truncations: u64,
     },
+    Install(Offer),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
+    Install,
     Ballot(Ballot),
     Write { id: LogId, truncations: u64 },
 }
@@ -192,6 +209,10 @@ impl Disk {
                 self.done.push_back(Done::Ballot(ballot));
             }
             DiskOp::Truncate { after } => self.log.truncate_after(after),
+            DiskOp::Install(offer) => {
+                self.log = Log::begin_anew(offer.base, offer.membership, offer.snapshot.index);
+                self.done.push_back(Done::Install);
+            }
             DiskOp::Write {
                 first,
                 entries,
@@ -216,7 +237,11 @@ impl Disk {
 
     /// Whether the entry is durable, and will stay so when the queue is worked off.
     pub(crate) fn keeps(&self, id: LogId) -> bool {
-        let cut = |op: &DiskOp| matches!(op, DiskOp::Truncate { after } if *after < id.index);
+        let cut = |op: &DiskOp| match op {
+            DiskOp::Truncate { after } => *after < id.index,
+            DiskOp::Install(offer) => offer.base.index < id.index,
+            DiskOp::Ballot(_) | DiskOp::Write { .. } => false,
+        };
         let here = id.index < self.log.prev.index || self.log.term_at(id.index) == Some(id.term);
         here && !self.queue.iter().any(cut)
     }

@@ -12,6 +12,7 @@ mod disk;
 mod elections;
 mod figures;
 mod history;
+mod install;
 mod membership;
 mod movements;
 #[cfg(plimsoll_mutations)]

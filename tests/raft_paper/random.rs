@@ -101,7 +101,7 @@ pub(crate) fn disturb(cluster: &mut Cluster, weather: &Weather, rng: &mut Rng) {
         985..988 => cluster.crash(node),
         988..992 => _ = cluster.cut.insert((node, other)),
         992..996 => cluster.isolate(node),
-        996..999 => trim_any(cluster, node),
+        996..999 => trim_any(cluster, node, rng),
         _ => {
             let now = cluster.now;
             cluster.act(node, &[], |core| core.step_down(now));
@@ -143,11 +143,12 @@ fn pass_time(cluster: &mut Cluster, weather: &Weather, rng: &mut Rng) {
     }
 }
 
-/// Trims at `node` what every node has committed and durable, so that nobody is stranded.
-fn trim_any(cluster: &mut Cluster, node: u64) {
+/// Trims at `node` what every node has committed and durable, or else what `node` itself has: then others may need a state.
+fn trim_any(cluster: &mut Cluster, node: u64, rng: &mut Rng) {
     let log = &cluster.nodes[&node].log;
     let core = cluster.core(node);
     let upto = core.commit_index().min(core.durable_index());
+    let strand = rng.bool();
     let kept_by_all = |id: LogId| cluster.nodes.values().all(|host| host.disk.keeps(id));
     let indexes = (log.prev.index + 1..=upto).rev();
     let trimmable = indexes
@@ -155,7 +156,7 @@ fn trim_any(cluster: &mut Cluster, node: u64) {
             term: log.term_at(index).unwrap(),
             index,
         })
-        .find(|&id| kept_by_all(id));
+        .find(|&id| strand || kept_by_all(id));
     if let Some(id) = trimmable {
         cluster.trim(node, id.index);
     }

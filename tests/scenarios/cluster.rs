@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::raft::invariants::{View, check};
-use plimsoll::raft::{self, Index, Millis, NodeId, Role};
+use plimsoll::raft::{self, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, GroupFiles, Input, Meters, OpenError,
-    Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
+    Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, GroupFiles, Input, Lane, Meters,
+    OpenError, Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
 };
 use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
-use segment_store::{Frame, LogIdentity, LogOptions, LogReader, UnstampedFrame};
+use segment_store::{LogIdentity, LogOptions, LogReader, UnstampedFrame};
 
 pub(crate) const GROUP: u64 = 7;
 pub(crate) const DIR: &str = "/group";
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     /// Whether the disk works at all now.
     pub(crate) disk_paused: bool,
     pub(crate) published: Published,
+    /// Messages sent to peers that were far behind.
+    pub(crate) bulk_sends: u64,
     pub(crate) replies: BTreeMap<u64, Reply>,
     /// Tokens in the order of their answers.
     pub(crate) answered: Vec<u64>,
@@ -41,7 +43,7 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     pub(crate) now: Millis,
     nodes: BTreeMap<NodeId, Option<Node>>,
-    disks: BTreeMap<NodeId, SimFs>,
+    pub(crate) disks: BTreeMap<NodeId, SimFs>,
     network: VecDeque<(NodeId, NodeId, Envelope)>,
     /// Nodes whose messages are lost, both ways.
     isolated: BTreeSet<NodeId>,
@@ -57,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) replica: ReplicaConfig,
     pub(crate) log: LogOptions,
     pub(crate) machine: Option<fn() -> Box<dyn StateMachine>>,
+    /// From when on a peer is far behind.
+    pub(crate) catch_up_lag_bytes: u64,
 }
 
 impl Default for Options {
@@ -77,6 +81,7 @@ impl Default for Options {
                 ..LogOptions::default()
             },
             machine: None,
+            catch_up_lag_bytes: u64::MAX,
         }
     }
 }
@@ -119,6 +124,7 @@ impl Cluster {
         let core = raft::Config {
             // The first election goes to the lowest node that takes part.
             first_timeout_ms: Some(20 * id),
+            catch_up_lag_bytes: self.options.catch_up_lag_bytes,
             ..raft::Config::new(id, self.starts * 100 + id)
         };
         let reader = files.log.reader();
@@ -148,6 +154,7 @@ impl Cluster {
             jobs: Vec::new(),
             disk_paused: false,
             published: Published::default(),
+            bulk_sends: 0,
             replies: BTreeMap::new(),
             answered: Vec::new(),
             view: None,
@@ -201,7 +208,7 @@ impl Cluster {
         self.nodes[&id].is_some()
     }
 
-    fn live(&self) -> Vec<NodeId> {
+    pub(crate) fn live(&self) -> Vec<NodeId> {
         let live = self.nodes.iter().filter(|(_, node)| node.is_some());
         live.map(|(id, _)| *id).collect()
     }
@@ -246,7 +253,10 @@ impl Cluster {
             match effect {
                 Effect::Disk { number, op } => ops.push((number, op)),
                 Effect::SaveBallot(newer) => ballot = Some(newer),
-                Effect::Send { to, envelope } => sends.push((to, envelope)),
+                Effect::Send { to, envelope, lane } => {
+                    node.bulk_sends += u64::from(lane == Lane::Bulk);
+                    sends.push((to, envelope));
+                }
                 Effect::Warm {
                     peer,
                     first,
@@ -442,42 +452,6 @@ impl Cluster {
     /// The answer under `token`, if it has come.
     pub(crate) fn reply(&mut self, id: NodeId, token: u64) -> Option<Reply> {
         self.node(id).replies.remove(&token)
-    }
-
-    /// The frames of a node's log up to `last`, as they lie on its disk.
-    pub(crate) fn frames(&mut self, id: NodeId, last: Index) -> Vec<Frame> {
-        let reader = self.node(id).reader.clone();
-        let mut frames = Vec::new();
-        let mut next = reader.first_index();
-        while next <= last {
-            let mut run = reader.read(next, last, 1 << 20).unwrap();
-            assert!(!run.bytes.is_empty(), "node {id} lacks entry {next}");
-            while !run.bytes.is_empty() {
-                let frame = Frame::split_from(&mut run.bytes, PAYLOAD_MAX, true).unwrap();
-                next = frame.header().index + 1;
-                frames.push(frame);
-            }
-        }
-        frames
-    }
-
-    /// Checks that all live nodes hold the same bytes up to the commit index each of them knows (P2).
-    pub(crate) fn check_identical(&mut self) {
-        for id in self.live() {
-            let first = self.node(id).reader.first_index();
-            let upto = self.node(id).published.applied_index;
-            let own = self.frames(id, upto);
-            for other in self.live() {
-                let upto = upto.min(self.node(other).published.applied_index);
-                let theirs = self.frames(other, upto);
-                let theirs = theirs.iter().filter(|frame| frame.header().index >= first);
-                for (own, theirs) in own.iter().zip(theirs) {
-                    if own.header().index == theirs.header().index {
-                        assert_eq!(own.bytes(), theirs.bytes(), "node {id} against {other}");
-                    }
-                }
-            }
-        }
     }
 }
 

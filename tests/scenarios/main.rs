@@ -5,10 +5,12 @@
 
 mod batches;
 mod cluster;
+mod logs;
 
 mod chance;
 mod disks;
 mod forwarding;
+mod installs;
 mod leaders;
 #[cfg(plimsoll_mutations)]
 mod mutations;

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, Options};
 
 /// Counts commands and adds up their bytes.
 #[derive(Default)]
-struct Sum {
+pub(crate) struct Sum {
     commands: u64,
     bytes: u64,
 }
@@ -42,7 +42,7 @@ fn cluster() -> Cluster {
 }
 
 /// Proposes a command of `len` bytes and returns (commands, bytes) as of then.
-fn run(cluster: &mut Cluster, id: u64, len: usize) -> (u64, u64) {
+pub(crate) fn run(cluster: &mut Cluster, id: u64, len: usize) -> (u64, u64) {
     let token = cluster.command(id, &vec![7; len]);
     cluster.quiet();
     match cluster.reply(id, token) {

@@ -30,6 +30,7 @@ impl Probe for Told {
             peer: 2,
             entries: 7,
             bytes: 4096,
+            catching_up: true,
         };
         Box::pin(async { vec![lag] })
     }

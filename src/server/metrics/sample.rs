@@ -66,6 +66,8 @@ pub struct PeerLag {
     pub entries: u64,
     /// Bytes of those.
     pub bytes: u64,
+    /// Whether it is far behind, and fed apart.
+    pub catching_up: bool,
 }
 
 /// What the connection to one peer has counted since it was opened.
@@ -145,6 +147,7 @@ impl<'a> Sample<'a> {
         for (name, value) in [
             ("plimsoll_peer_lag_entries", lag.entries),
             ("plimsoll_peer_lag_bytes", lag.bytes),
+            ("plimsoll_peer_catching_up", u64::from(lag.catching_up)),
         ] {
             let mut labels = group_labels(of);
             labels.push(Label::new("peer", lag.peer.to_string()));

@@ -95,6 +95,7 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
             peer: 2,
             entries: 5,
             bytes: 4096,
+            catching_up: true,
         });
         sample.link(2, 0.000_07, LinkTotals::default());
         sample.node(&NodeSample::default());

@@ -19,6 +19,8 @@ use crate::wire::{
 /// Votes and heartbeats overtake everything else.
 const CONTROL_PRIORITY: i32 = 10;
 const BULK_PRIORITY: i32 = 0;
+/// What a peer that is far behind gets yields to everything else.
+const CATCH_UP_PRIORITY: i32 = -10;
 /// Pause before a stream that failed on a live connection is opened again.
 const REOPEN_AFTER: Duration = Duration::from_millis(100);
 /// How long another node may take to report on its replicas.
@@ -85,9 +87,10 @@ impl Dialed {
     pub(super) fn line(&self, stream: StreamHello) -> &Line {
         match stream {
             StreamHello::Control => &self.control,
-            StreamHello::Replication { .. } | StreamHello::Report | StreamHello::Repair { .. } => {
-                &self.bulk
-            }
+            StreamHello::Replication { .. }
+            | StreamHello::CatchUp { .. }
+            | StreamHello::Report
+            | StreamHello::Repair { .. } => &self.bulk,
         }
     }
 }
@@ -226,10 +229,12 @@ async fn converse(
     stream: StreamHello,
     lane: &Lane,
 ) -> StreamEnd {
-    let priority = if stream == StreamHello::Control {
-        CONTROL_PRIORITY
-    } else {
-        BULK_PRIORITY
+    let priority = match stream {
+        StreamHello::Control => CONTROL_PRIORITY,
+        StreamHello::CatchUp { .. } => CATCH_UP_PRIORITY,
+        StreamHello::Replication { .. } | StreamHello::Report | StreamHello::Repair { .. } => {
+            BULK_PRIORITY
+        }
     };
     let (mut send, mut recv) = match connection.open_bi(priority).await {
         Ok(halves) => halves,

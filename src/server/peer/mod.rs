@@ -30,7 +30,7 @@ use self::greet::Greeter;
 use self::lane::{Budget, Full, Lane};
 use crate::config::Config;
 use crate::raft::Message;
-use crate::replica::{Outbound, Replicas};
+use crate::replica::{Lane as Urgency, Outbound, Replicas};
 use crate::wire::{Content, Envelope, Greeting, PeerCaps, StreamHello};
 
 /// Nodes that repair and are answered at a time.
@@ -65,6 +65,8 @@ struct Peer {
     node: u64,
     dialed: ArcSwapOption<Dialed>,
     budget: Arc<Budget>,
+    /// Of what goes to the peer while it is far behind: it must not keep anything else from being queued.
+    catch_up_budget: Arc<Budget>,
     requests: Mutex<HashMap<StreamHello, OwnStream>>,
     replies: Mutex<HashMap<StreamHello, Arc<Lane>>>,
     /// The connections that the peer dialed to us, oldest first.
@@ -98,7 +100,8 @@ impl Peers {
         let entries = config
             .limits
             .batch_bytes_max
-            .max(config.raft.in_flight_bytes_max) as usize;
+            .max(config.raft.in_flight_bytes_max)
+            .max(config.raft.catch_up_in_flight_bytes_max) as usize;
         Ok(Arc::new(Peers {
             node: config.node.id,
             endpoint,
@@ -193,6 +196,7 @@ impl Peers {
             node,
             dialed: ArcSwapOption::empty(),
             budget: Budget::new(self.queue_bytes_max),
+            catch_up_budget: Budget::new(self.queue_bytes_max),
             requests: Mutex::default(),
             replies: Mutex::default(),
             accepted: Mutex::default(),
@@ -221,10 +225,15 @@ impl Peers {
 
     /// Forgets the streams of a group that is closed here.
     pub(super) fn close_group(&self, group: u64) {
-        let stream = StreamHello::Replication { group };
+        let streams = [
+            StreamHello::Replication { group },
+            StreamHello::CatchUp { group },
+        ];
         for peer in self.others.load().values() {
-            drop(lock(&peer.requests).remove(&stream));
-            drop(lock(&peer.replies).remove(&stream));
+            for stream in &streams {
+                drop(lock(&peer.requests).remove(stream));
+                drop(lock(&peer.replies).remove(stream));
+            }
         }
     }
 
@@ -245,7 +254,7 @@ impl Peers {
     fn request_lane(self: &Arc<Peers>, peer: &Arc<Peer>, stream: StreamHello) -> Arc<Lane> {
         let mut requests = lock(&peer.requests);
         let own = requests.entry(stream).or_insert_with(|| {
-            let lane = Lane::new(Arc::clone(&peer.budget));
+            let lane = Lane::new(Arc::clone(peer.budget(stream)));
             let keep = dial::keep_open(
                 Arc::clone(self),
                 Arc::clone(peer),
@@ -267,6 +276,14 @@ impl Peer {
         self.dialed.load().as_ref()?.line(stream).current()
     }
 
+    /// What `stream` counts against.
+    fn budget(&self, stream: StreamHello) -> &Arc<Budget> {
+        match stream {
+            StreamHello::CatchUp { .. } => &self.catch_up_budget,
+            _ => &self.budget,
+        }
+    }
+
     /// Gives up the connections dialed to it, and the streams on them.
     fn hang_up(&self) {
         lock(&self.requests).clear();
@@ -279,7 +296,7 @@ impl Peer {
 pub(super) struct Outgoing(pub(super) Arc<Peers>);
 
 impl Outbound for Outgoing {
-    fn send(&self, to: u64, envelope: Envelope) {
+    fn send(&self, to: u64, envelope: Envelope, urgency: Urgency) {
         let Outgoing(peers) = self;
         let Some(peer) = peers.peer(to) else {
             tracing::debug!(
@@ -288,7 +305,7 @@ impl Outbound for Outgoing {
             );
             return;
         };
-        let lane = match place(&envelope) {
+        let lane = match place(&envelope, urgency) {
             // Without a connection there is nobody to send to; the loss was reported when it was lost.
             Place::Request(stream) if peer.current(stream).is_none() => return,
             Place::Request(stream) => peers.request_lane(&peer, stream),
@@ -297,7 +314,11 @@ impl Outbound for Outgoing {
                 None => return,
             },
         };
-        if lane.push(envelope) == Err(Full) {
+        let full = lane.push(envelope) == Err(Full);
+        if full && urgency == Urgency::Bulk {
+            // Sent again once its answer is overdue; nothing else of the peer's is in doubt.
+            tracing::debug!(to, "the queue to a peer that is far behind is full");
+        } else if full {
             tracing::warn!(
                 to,
                 "the queue to a peer is full; what does not fit is dropped and sent again later"
@@ -314,14 +335,19 @@ enum Place {
     Reply(StreamHello),
 }
 
-fn place(envelope: &Envelope) -> Place {
+fn place(envelope: &Envelope, urgency: Urgency) -> Place {
+    if urgency == Urgency::Bulk {
+        return Place::Request(StreamHello::CatchUp {
+            group: envelope.group,
+        });
+    }
     let bulk = StreamHello::Replication {
         group: envelope.group,
     };
     match &envelope.content {
         Content::Raft(message) => match message {
-            Message::Append(_) => Place::Request(bulk),
-            Message::AppendReply { .. } => Place::Reply(bulk),
+            Message::Append(_) | Message::Install(_) => Place::Request(bulk),
+            Message::AppendReply { .. } | Message::InstallReply { .. } => Place::Reply(bulk),
             Message::PreVoteReply { .. }
             | Message::VoteReply { .. }
             | Message::HeartbeatReply { .. }

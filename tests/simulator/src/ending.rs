@@ -2,7 +2,7 @@
 //!
 //! Owns P10 and what of P9 can only be said in the end. Must not know what went wrong before.
 
-use plimsoll::raft::{Index, ProgressState, Role};
+use plimsoll::raft::{Index, Role};
 use plimsoll::wire::BatchReader;
 use segment_store::LogReader;
 
@@ -84,15 +84,7 @@ impl World {
                 missing += &format!("group {group} is still {members:?}; ");
             }
             // Who is no member any more need not know how far the others are.
-            let mut members = members.members();
-            if let Some(leader) = replicas
-                .iter()
-                .find(|one| one.raft().role() == Role::Leader)
-            {
-                // Nor can it be told what the leader's log no longer has.
-                let lost = |state| state == Some(ProgressState::CatchUp);
-                members.retain(|node| !lost(leader.raft().progress(*node).map(|peer| peer.state)));
-            }
+            let members = members.members();
             replicas.retain(|replica| members.contains(&replica.raft().node()));
             let ends: Vec<_> = replicas
                 .iter()

@@ -129,6 +129,8 @@ pub(crate) fn name(content: &Content) -> &'static str {
             Message::Append(append) if append.runs.is_empty() => "sends empty Append",
             Message::Append(_) => "sends Append",
             Message::AppendReply { .. } => "sends AppendReply",
+            Message::Install(_) => "sends Install",
+            Message::InstallReply { .. } => "sends InstallReply",
             Message::Heartbeat { .. } => "sends Heartbeat",
             Message::HeartbeatReply { .. } => "sends HeartbeatReply",
             Message::ReadIndex { .. } => "sends ReadIndex",

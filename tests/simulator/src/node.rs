@@ -524,7 +524,7 @@ impl Process {
             match effect {
                 Effect::Disk { number, op } => ops.push((number, op)),
                 Effect::SaveBallot(newer) => ballot = Some(newer),
-                Effect::Send { to, envelope } => {
+                Effect::Send { to, envelope, .. } => {
                     checks.sent(id, group, to, &envelope.content);
                     turn.sends.push((to, envelope));
                 }
