@@ -30,7 +30,9 @@ async fn filled() -> (Cluster, u64) {
 async fn fill(cluster: &Cluster, topic: &str) -> u64 {
     let client = cluster.client().await;
     client.admin().create_topic(topic, 1, 3).await.unwrap();
-    let producer = client.producer(topic).build().await.unwrap();
+    // Many small entries.
+    let producer = client.producer(topic).batch_bytes(4 << 10);
+    let producer = producer.build().await.unwrap();
     let mut deliveries = Vec::new();
     for value in values() {
         let record = Record::value(&value).partition(0);
