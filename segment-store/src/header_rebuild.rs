@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::footer;
 use crate::fs::FsFile;
+use crate::lenient::Lenient;
 use crate::log::LogIdentity;
 use crate::scan::Scan;
 use crate::segment::{HEADER_PAGE, SegmentHeader};
-use crate::survey::Lenient;
 
 /// Terms that are tried for the frame before the first one, if no file says which it was.
 const TERMS_TRIED: u64 = 1 << 16;
@@ -80,23 +80,8 @@ pub(crate) fn rebuild(
     };
     let mut known = scan.segment_crcs(HEADER_PAGE)?;
     known.extend(footer::segment_crc(file.as_ref(), file_len, &header)?);
-    let terms = match before {
-        Some(before) => before.term..=before.term,
-        None => 0..=start.term_max.min(TERMS_TRIED),
-    };
-    for prev_term in terms {
-        for (anew, after_loss) in [(false, false), (true, false), (false, true), (true, true)] {
-            let candidate = SegmentHeader {
-                prev_term,
-                anew,
-                after_loss,
-                ..header
-            };
-            let crc = candidate.crc();
-            if known.contains(&crc) {
-                return Ok(Some((candidate, crc)));
-            }
-        }
+    if let Some(proven) = find_known(&header, before, start.term_max, &known) {
+        return Ok(Some(proven));
     }
     // The chain alone says where it belongs. Whether its end can be trusted is then not known.
     Ok(before.map(|before| {
@@ -107,6 +92,34 @@ pub(crate) fn rebuild(
         };
         (proven, proven.crc())
     }))
+}
+
+/// The one of all headers that differ from `header` in what nothing tells that has a checksum that is `known`.
+fn find_known(
+    header: &SegmentHeader,
+    before: Option<Before>,
+    term_max: u64,
+    known: &[u32],
+) -> Option<(SegmentHeader, u32)> {
+    let terms = match before {
+        Some(before) => before.term..=before.term,
+        None => 0..=term_max.min(TERMS_TRIED),
+    };
+    for prev_term in terms {
+        for (anew, after_loss) in [(false, false), (true, false), (false, true), (true, true)] {
+            let candidate = SegmentHeader {
+                prev_term,
+                anew,
+                after_loss,
+                ..*header
+            };
+            let crc = candidate.crc();
+            if known.contains(&crc) {
+                return Some((candidate, crc));
+            }
+        }
+    }
+    None
 }
 
 /// What the first bytes behind the header page say.

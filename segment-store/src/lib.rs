@@ -16,6 +16,7 @@ pub mod frame;
 pub mod fs;
 mod header_rebuild;
 mod index;
+mod lenient;
 pub mod log;
 mod map;
 #[cfg(plimsoll_mutations)]

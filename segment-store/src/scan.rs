@@ -92,6 +92,8 @@ impl Scan {
                 if position == contents.end_position && mark.last_index == contents.last_index {
                     found.ended_here = mark.last_header_crc == contents.last_header_crc;
                     found.durable_index = found.durable_index.max(mark.durable_index);
+                } else if mark.last_index == contents.last_index {
+                    found.durable_index = found.durable_index.max(mark.durable_index);
                 } else if mark.last_index > contents.last_index {
                     found.durable_index = found.durable_index.max(mark.durable_index);
                     found.written_until = Some(position + END_MARK_LEN as u64);

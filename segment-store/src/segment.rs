@@ -188,7 +188,7 @@ fn decode_mark(page: &[u8], at: u64, segment_crc: u32) -> u64 {
 }
 
 /// Follows the last frame of every write, and is overwritten by the next one. It says where a write ended and what had been
-/// durable by then; after a sync it is written again in place. No extra block is touched for it.
+/// durable by then; after a sync another one is written behind it. No extra block is touched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndMark {
     /// Index of the frame before the mark.

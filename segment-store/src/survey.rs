@@ -4,27 +4,23 @@
 //! On the repair walk. It only reads. A frame counts if its checksums hold and it has its place between frames that count; a hole is
 //! bounded on both sides, so what fills it can be proven. Must not know: where the missing frames come from.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::OpenError;
-use crate::fault::{Fault, is_unreadable};
+use crate::fault::Fault;
 use crate::footer;
-use crate::format::FrameHeader;
-use crate::fs::{Fs, FsFile, MapRead, SECTOR_BYTES};
+use crate::fs::{Fs, FsFile};
 use crate::header_rebuild::{Before, rebuild};
+use crate::lenient::{Lenient, Nothing};
 use crate::log::{LogBase, LogIdentity};
 use crate::scan::Scan;
 use crate::segment::{
     FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, has_trust_mark, segment_path,
 };
 
-/// Distance of the places in a run of frames that a reader may start from.
-const STEP_BYTES: u64 = 64 << 10;
-/// Runs of frames behind one hole that are told apart; more damage than that in one file, and the rest of it counts as missing.
-const RUNS_MAX: usize = 4096;
+mod runs;
 
 /// A run of consecutive whole frames in one file.
 #[derive(Clone, Debug)]
@@ -440,222 +436,5 @@ impl Sheet {
             after,
             link,
         }));
-    }
-
-    /// Runs of whole frames from `position` on, with indexes after `after` and up to `last`, in the order of both position and index.
-    fn runs(
-        &self,
-        mut position: u64,
-        after: u64,
-        last: u64,
-        last_crc: Option<u32>,
-    ) -> io::Result<Vec<Run>> {
-        let mut scan = self.scan();
-        let mut runs: Vec<Run> = Vec::new();
-        // What a damaged payload holds is not looked at, as long as its header tells how long it is.
-        let mut expected = (after + 1, None);
-        while runs.len() < RUNS_MAX && position < self.header.file_len {
-            let floor = runs.last().map_or(after, |run| run.last);
-            if let Some(run) = self.run_at(&mut scan, position, floor, last)? {
-                position = run.end;
-                expected = (run.last + 1, Some(run.last_crc));
-                let complete = run.last == last && last_crc.is_none_or(|crc| crc == run.last_crc);
-                runs.push(run);
-                if complete {
-                    break;
-                }
-                continue;
-            }
-            match scan.header_at(position)? {
-                Some((header, crc)) if self.follows(&header, expected) => {
-                    position += header.frame_len() as u64;
-                    expected = (header.index + 1, Some(crc));
-                }
-                _ => position += 64,
-            }
-        }
-        Ok(runs)
-    }
-
-    fn follows(&self, header: &FrameHeader, expected: (u64, Option<u32>)) -> bool {
-        header.group == self.header.identity.group
-            && header.index == expected.0
-            && expected.1.is_none_or(|crc| header.prev_header_crc == crc)
-    }
-
-    /// The run that begins at `position`, if a frame does that has an index after `floor`.
-    fn run_at(
-        &self,
-        scan: &mut Scan,
-        position: u64,
-        floor: u64,
-        last: u64,
-    ) -> io::Result<Option<Run>> {
-        let mut run: Option<Run> = None;
-        let mut at = position;
-        while let Some((header, crc)) = scan.frame_at(at)? {
-            let fits = header.group == self.header.identity.group
-                && header.index <= last
-                && match &run {
-                    None => header.index > floor,
-                    Some(run) => {
-                        header.index == run.last + 1
-                            && header.prev_header_crc == run.last_crc
-                            && header.base_offset == run.next_offset
-                            && header.term >= run.last_term
-                    }
-                };
-            if !fits {
-                break;
-            }
-            let run = run.get_or_insert_with(|| Run {
-                first: header.index,
-                last: header.index,
-                position,
-                end: position,
-                link: header.prev_header_crc,
-                last_crc: crc,
-                last_term: header.term,
-                next_offset: header.base_offset,
-                steps: vec![(header.index, at)],
-            });
-            if run
-                .steps
-                .last()
-                .is_none_or(|&(_, step)| at - step >= STEP_BYTES)
-            {
-                run.steps.push((header.index, at));
-            }
-            at += header.frame_len() as u64;
-            run.last = header.index;
-            run.end = at;
-            run.last_crc = crc;
-            run.last_term = header.term;
-            run.next_offset = header.next_offset();
-        }
-        Ok(run)
-    }
-}
-
-/// A file that is read whatever state it is in: what is cut off or cannot be read is zeros, which are no frame and no mark.
-#[derive(Debug)]
-pub(crate) struct Lenient {
-    file: Arc<dyn FsFile>,
-    len: std::sync::atomic::AtomicU64,
-    failed: AtomicBool,
-}
-
-impl Lenient {
-    pub(crate) fn new(file: Arc<dyn FsFile>) -> Lenient {
-        let len = file.len();
-        Lenient {
-            file,
-            len: len.into(),
-            failed: AtomicBool::new(false),
-        }
-    }
-
-    /// How long it really is.
-    pub(crate) fn real_len(&self) -> u64 {
-        self.file.len()
-    }
-
-    /// How long it should be.
-    fn set_len(&self, len: u64) {
-        self.len.store(len, Ordering::Relaxed);
-    }
-
-    /// Whether any sector could not be read so far.
-    fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    fn read_sectors(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        let mut at = 0;
-        while at < buffer.len() {
-            let sector_end = (position + at as u64 + 1).next_multiple_of(SECTOR_BYTES as u64);
-            let until = buffer.len().min((sector_end - position) as usize);
-            match self
-                .file
-                .read_exact_at(&mut buffer[at..until], position + at as u64)
-            {
-                Ok(()) => {}
-                Err(error) if is_unreadable(&error) => {
-                    self.failed.store(true, Ordering::Relaxed);
-                    buffer[at..until].fill(0);
-                }
-                Err(error) => return Err(error),
-            }
-            at = until;
-        }
-        Ok(())
-    }
-}
-
-impl FsFile for Lenient {
-    fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn prewrite(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        let there = self.file.len().saturating_sub(position);
-        let there = usize::try_from(there)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let (head, rest) = buffer.split_at_mut(there);
-        rest.fill(0);
-        if head.is_empty() {
-            return Ok(());
-        }
-        match self.file.read_exact_at(head, position) {
-            Err(error) if is_unreadable(&error) => self.read_sectors(head, position),
-            other => other,
-        }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn len(&self) -> u64 {
-        self.len.load(Ordering::Relaxed)
-    }
-
-    fn map(&self) -> io::Result<Arc<dyn MapRead>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// A file that is gone.
-#[derive(Debug)]
-struct Nothing;
-
-impl FsFile for Nothing {
-    fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn prewrite(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn len(&self) -> u64 {
-        0
-    }
-
-    fn map(&self) -> io::Result<Arc<dyn MapRead>> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }

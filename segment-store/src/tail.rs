@@ -18,6 +18,8 @@ use crate::segment::{
 };
 use crate::view::SegmentView;
 
+/// Room for the mark of the last write and the one behind it.
+pub(crate) const END_MARKS_LEN: u64 = 2 * END_MARK_LEN as u64;
 /// Synced bytes between two durable marks in the header page: they cost a block of their own each.
 const DURABLE_MARK_EVERY_BYTES: u64 = 4 << 20;
 
@@ -77,8 +79,8 @@ impl Tail {
         self.contents.end_position - before
     }
 
-    /// Notes after a sync that everything up to `durable_index` is durable: in the mark behind the last frame, which the next write
-    /// overwrites anyway, and now and then in the header page. Neither is synced for its own sake.
+    /// Notes after a sync that everything up to `durable_index` is durable: in a second mark behind the last write's, where the next write
+    /// goes anyway, and now and then in the header page. Neither is synced for its own sake.
     pub(crate) fn mark_durable(&mut self, durable_index: u64) -> io::Result<()> {
         self.write_end_mark(durable_index)?;
         if self.contents.end_position - self.marked_position >= DURABLE_MARK_EVERY_BYTES {
@@ -95,7 +97,8 @@ impl Tail {
         };
         self.file.write_all_at(
             &mark.encode(&self.header.identity, self.segment_crc),
-            self.contents.end_position,
+            // Behind the mark that was synced with the frames: that one stays whole if the power goes during this.
+            self.contents.end_position + END_MARK_LEN as u64,
         )
     }
 
@@ -134,7 +137,7 @@ pub(crate) fn write_footer(
     view: &SegmentView,
 ) -> io::Result<()> {
     let bytes = footer::encode(contents, &view.index, header, segment_crc);
-    let frames_end = contents.end_position + END_MARK_LEN as u64;
+    let frames_end = contents.end_position + END_MARKS_LEN;
     match header.file_len.checked_sub(bytes.len() as u64) {
         Some(at) if at >= frames_end => file.write_all_at(&bytes, at),
         // The index was denser (another setting) than when room for the footer was kept: without one, opening scans.
@@ -229,6 +232,6 @@ impl Room {
 
     fn needs(&self) -> u64 {
         let footer = footer_len(self.entries, self.term_runs, self.memberships);
-        self.end_position + END_MARK_LEN as u64 + footer
+        self.end_position + END_MARKS_LEN + footer
     }
 }

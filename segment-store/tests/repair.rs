@@ -4,92 +4,16 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use segment_store::fs::{Fs, SimFs, ensure_dir};
+use segment_store::fs::Fs;
 use segment_store::{
-    Frame, Log, LogBase, LogReader, OpenError, Recovered, Repair, RepairError, Scrub, TailVerdict,
-    verify,
+    Frame, Log, LogBase, LogReader, OpenError, Recovered, Repair, RepairError, TailVerdict, verify,
 };
-use support::{Chain, bytes_of, identity, open, read_all, small};
-
-const DIR: &str = "/log";
-
-/// A log as it was written: its files, and its frames.
-struct Original {
-    files: Vec<(PathBuf, Vec<u8>)>,
-    frames: Vec<Bytes>,
-    reader: LogReader,
-}
-
-fn disk(seed: u64) -> (SimFs, Arc<dyn Fs>) {
-    let sim = SimFs::new(seed);
-    ensure_dir(&sim, Path::new(DIR)).unwrap();
-    let fs: Arc<dyn Fs> = Arc::new(sim.clone());
-    (sim, fs)
-}
-
-impl Original {
-    /// Three segments of synced frames in several terms, closed in good order.
-    fn make() -> Original {
-        let (sim, fs) = disk(1);
-        let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
-        let mut chain = Chain::start();
-        let mut frames: Vec<Frame> = Vec::new();
-        for n in 0..30_u64 {
-            chain.term = 1 + n / 7;
-            frames.push(match n % 6 {
-                2 => chain.noop(),
-                4 => chain.membership(),
-                _ => chain.batch(700 + n as usize * 40, n as u8),
-            });
-        }
-        for group in frames.chunks(5) {
-            log.append(group).unwrap();
-            log.sync().unwrap();
-        }
-        assert_eq!(log.reader().segments(), 3);
-        let reader = log.reader();
-        log.close().unwrap();
-        Original {
-            files: read_files(&sim),
-            frames: bytes_of(&frames),
-            reader,
-        }
-    }
-
-    fn planted(&self, seed: u64) -> (SimFs, Arc<dyn Fs>) {
-        let (sim, fs) = disk(seed);
-        for (path, bytes) in &self.files {
-            sim.plant(path, bytes.clone());
-        }
-        (sim, fs)
-    }
-
-    fn spoilt(&self, file: usize, spoil: impl FnOnce(&mut Vec<u8>)) -> (SimFs, Arc<dyn Fs>) {
-        let (sim, fs) = self.planted(1);
-        let (path, bytes) = &self.files[file];
-        let mut bytes = bytes.clone();
-        spoil(&mut bytes);
-        sim.plant(path, bytes);
-        (sim, fs)
-    }
-}
-
-fn read_files(sim: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
-    let names = sim.list(Path::new(DIR)).unwrap();
-    let names = names.into_iter().filter(|name| name.ends_with(".segment"));
-    let read = |name: String| {
-        let path = Path::new(DIR).join(name);
-        let file = sim.open_read(&path).unwrap();
-        let mut bytes = vec![0; file.len() as usize];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        (path, bytes)
-    };
-    names.map(read).collect()
-}
+use support::original::{DIR, Original, read_files};
+use support::{identity, open, read_all, small};
 
 fn examine(fs: &Arc<dyn Fs>) -> Result<Repair, OpenError> {
     let base = LogBase::default();
@@ -417,94 +341,4 @@ fn a_repair_without_room_changes_nothing_and_goes_on_once_there_is_room() {
     repair.finish().unwrap();
     let (log, _) = open(&fs, Path::new(DIR)).unwrap();
     assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
-}
-
-#[test]
-fn a_suspected_end_stays_suspected_over_restarts_until_it_is_trusted() {
-    let original = Original::make();
-    let (sim, fs) = original.planted(1);
-    fs.remove(&original.files[2].0).unwrap();
-    let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert!(recovered.suspect_tail);
-    drop(log);
-    sim.power_cycle();
-    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert_eq!(recovered.tail, TailVerdict::Clean);
-    assert!(recovered.suspect_tail);
-    // Going on elsewhere says nothing of what was lost.
-    let mut chain = Chain::after(&log);
-    let frames: Vec<Frame> = (0..20).map(|n| chain.batch(3_000, n)).collect();
-    log.append(&frames).unwrap();
-    log.sync().unwrap();
-    log.truncate_after(recovered.last_index + 3).unwrap();
-    drop(log);
-    sim.power_cycle();
-    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert!(recovered.suspect_tail);
-    log.trust_tail().unwrap();
-    drop(log);
-    sim.power_cycle();
-    let (_, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert!(!recovered.suspect_tail);
-}
-
-#[test]
-fn a_torn_tail_on_a_full_disk_opens_for_reading_and_goes_on_once_there_is_room() {
-    let original = Original::make();
-    let (sim, fs) = original.planted(1);
-    // Half a write behind the end: frames without the first sector of the write.
-    let (path, bytes) = &original.files[2];
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() / 64 * 64;
-    let mut torn = bytes.clone();
-    torn[end..end + 300].fill(0xab);
-    sim.plant(path, torn);
-    sim.set_capacity(Some(1));
-    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert!(matches!(recovered.tail, TailVerdict::Torn { .. }));
-    assert!(recovered.suspect_tail);
-    assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
-    let frame = Chain::after(&log).noop();
-    let full = log.append(std::slice::from_ref(&frame));
-    assert!(matches!(full, Err(segment_store::AppendError::NoSpace)));
-    log.sync().unwrap();
-    log.close().unwrap();
-    let (mut log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert!(recovered.suspect_tail, "{recovered:?}");
-    sim.set_capacity(None);
-    log.append(std::slice::from_ref(&frame)).unwrap();
-    log.sync().unwrap();
-    drop(log);
-    sim.power_cycle();
-    let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
-    assert_eq!(recovered.last_index, 31);
-    assert!(recovered.suspect_tail);
-    assert_eq!(log.reader().last_index(), 31);
-}
-
-#[test]
-fn a_scrub_reads_everything_and_finds_any_flip_in_a_frame_or_a_sealed_header_page() {
-    let original = Original::make();
-    let pass = |fs: &Arc<dyn Fs>| {
-        let (log, _) = open(fs, Path::new(DIR)).unwrap();
-        let mut scrub = Scrub::new(log.reader());
-        let mut total = 0;
-        loop {
-            let scrubbed = scrub.step(1_500)?;
-            total += scrubbed.bytes;
-            if scrubbed.done {
-                return Ok::<u64, segment_store::ReadError>(total);
-            }
-        }
-    };
-    let frames: usize = original.frames.iter().map(Bytes::len).sum();
-    let (_, fs) = original.planted(1);
-    assert_eq!(pass(&fs).unwrap(), frames as u64 + 2 * 4096);
-    for position in (4096..9_000).step_by(37) {
-        let (sim, fs) = original.planted(1);
-        sim.flip_bit(&original.files[0].0, position, 2);
-        assert!(pass(&fs).unwrap_err().is_damage(), "{position}");
-    }
-    let (sim, fs) = original.planted(1);
-    sim.make_unreadable(&original.files[1].0, 4096);
-    assert!(pass(&fs).unwrap_err().is_damage());
 }

@@ -402,6 +402,10 @@ impl GroupDisk {
                 written.frames += frames.len();
             }
             DiskOp::Truncate { after } => self.files.log.truncate_after(*after)?,
+            DiskOp::TrustTail => {
+                let trusted = self.files.log.trust_tail();
+                trusted.map_err(|fault| Stop::Fault(fault.to_string()))?;
+            }
             DiskOp::Trim { before } => {
                 let trimmed = self.files.log.trim_before(*before);
                 trimmed.map_err(|fault| Stop::Fault(fault.to_string()))?;

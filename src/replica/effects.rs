@@ -215,6 +215,8 @@ pub enum DiskOp {
         /// The entry before the first one to come.
         base: LogBase,
     },
+    /// Note that nothing promised is missing at the end of the log any more.
+    TrustTail,
     /// Remove whole segments below this index.
     Trim {
         /// First index that must stay.
@@ -228,7 +230,7 @@ impl DiskOp {
         match self {
             DiskOp::Append(frames) => frames.iter().map(|frame| frame.bytes().len() as u64).sum(),
             DiskOp::Snapshot { bytes, .. } | DiskOp::Install { bytes, .. } => bytes.len() as u64,
-            DiskOp::Truncate { .. } | DiskOp::Trim { .. } => 0,
+            DiskOp::Truncate { .. } | DiskOp::TrustTail | DiskOp::Trim { .. } => 0,
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Replica {
     pub(super) warming: BTreeMap<NodeId, Warming>,
     /// Log operations on their way to the disk.
     pub(super) writes: Writes,
+    /// The log on the disk still says that its end may have lost entries.
+    pub(super) distrusts_tail: bool,
     pub(super) disk_full: bool,
     /// Why nothing may be asserted any more, once that is so.
     pub(super) poisoned: Option<String>,
@@ -156,6 +158,7 @@ impl Replica {
         let memberships = memberships.filter(|(index, _)| *index > restart.snapshot.0);
         let mut replica = Replica {
             memberships: memberships.cloned().collect(),
+            distrusts_tail: restart.restored.suspect_tail,
             raft: Raft::new(raft, restart.restored, now),
             reader,
             tail: Tail::new(restart.base, restart.entries),

@@ -40,6 +40,7 @@ pub(super) enum OnDisk {
     Truncated,
     Snapshot { index: Index },
     Installed { index: Index, base: Index },
+    TailTrusted,
     Trimmed,
 }
 
@@ -172,13 +173,23 @@ impl Replica {
                 OnDisk::Appended { last, truncations } => {
                     self.raft.durable(now, last, truncations);
                 }
-                OnDisk::Truncated => {}
+                OnDisk::Truncated | OnDisk::TailTrusted => {}
                 OnDisk::Snapshot { index } => self.on_snapshot_durable(index),
                 OnDisk::Installed { index, base } => self.on_installed(now, index, base),
                 OnDisk::Trimmed => self.on_trimmed(),
             }
         }
         self.tail.durable(self.raft.durable_index());
+        self.trust_tail();
+    }
+
+    /// Once the core takes the end of the log for whole again, so does every later life.
+    fn trust_tail(&mut self) {
+        if self.distrusts_tail && !self.raft.tail_suspect() {
+            self.distrusts_tail = false;
+            self.flush_write();
+            self.disk(DiskOp::TrustTail, OnDisk::TailTrusted);
+        }
     }
 }
 

@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn the_bytes_of_hellos_and_reports_are_pinned() {
         let hello = encode_hello(&StreamHello::Replication { group: 0x0102 }).1;
-        assert_eq!(hex(&hello), "01010201000000000000");
+        assert_eq!(
+            hex(&hello),
+            "0101020100000000000000000000000000000000000000000000"
+        );
         assert_eq!(
             hex(&encode_report(&report()).1),
             concat!(

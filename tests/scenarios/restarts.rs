@@ -1,12 +1,15 @@
 //! Restarts: what was acked is there, and retries from before are still recognised.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use plimsoll::replica::OpenError;
+use bytes::Bytes;
+use plimsoll::replica::{OpenError, RepairAnswer, RepairStep, Repairing, open_damaged};
 use segment_store::fs::Fs;
+use segment_store::{LogIdentity, Repair};
 
 use crate::batches::{batch, batch_of};
-use crate::cluster::{Cluster, DIR, Options};
+use crate::cluster::{Cluster, DIR, GROUP, Options};
 
 fn restart_all(cluster: &mut Cluster) -> u64 {
     for id in 1..=3 {
@@ -93,16 +96,136 @@ fn log_damaged_in_the_middle_is_not_opened() {
         cluster.acked(1, &batch_of(5, 0, sequence, 1, 2_000));
     }
     cluster.crash(3);
-    let names = cluster.disk(3).list(Path::new(DIR)).unwrap();
-    let segment = names
-        .iter()
-        .find(|name| name.ends_with(".segment") || name.ends_with(".seg"));
-    let path = Path::new(DIR).join(segment.expect("a segment file"));
+    let path = segment_of(&cluster, 3);
     cluster.disk(3).flip_bit(&path, 4096 + 3_000, 0);
     match cluster.try_open(3) {
         Err(OpenError::Damaged { group, .. }) => assert_eq!(group, crate::cluster::GROUP),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn entries_damaged_in_the_middle_come_from_any_other_replica() {
+    let mut cluster = Cluster::three();
+    for sequence in 0..10 {
+        cluster.acked(1, &batch_of(5, 0, sequence, 1, 2_000));
+    }
+    cluster.run_for(200);
+    cluster.crash(3);
+    let path = segment_of(&cluster, 3);
+    cluster.disk(3).flip_bit(&path, 4096 + 3_000, 0);
+    let mut repairing = Repairing::new(GROUP, mend(&cluster, 3).unwrap());
+    // The first one asked lacks it, as far as it says.
+    let step = repairing.next(0, &[1, 2]).unwrap();
+    let RepairStep::Ask { peer, first, last } = step else {
+        panic!("{step:?}");
+    };
+    let nothing = RepairAnswer::Frames(Bytes::new());
+    repairing.answered(0, peer, last, nothing).unwrap();
+    let other = 3 - peer;
+    let ask = RepairStep::Ask {
+        peer: other,
+        first,
+        last,
+    };
+    assert_eq!(repairing.next(0, &[1, 2]).unwrap(), ask);
+    // The other one is slow, and asked again later.
+    repairing
+        .answered(0, other, last, RepairAnswer::Silence)
+        .unwrap();
+    let step = repairing.next(0, &[1, 2]).unwrap();
+    let RepairStep::Wait { until } = step else {
+        panic!("{step:?}");
+    };
+    assert!(!repairing.status().halted);
+    assert_eq!(repairing.next(until, &[1, 2]).unwrap(), ask);
+    let frames = cluster.node(other).reader.read_before(first, last, 1 << 20);
+    let frames = RepairAnswer::Frames(frames.unwrap());
+    repairing.answered(until, other, last, frames).unwrap();
+    let step = repairing.next(until, &[1, 2]).unwrap();
+    assert_eq!(step, RepairStep::Whole);
+    cluster.start(3);
+    assert!(!cluster.node(3).replica.raft().tail_suspect());
+    cluster.run_for(1_000);
+    cluster.check_identical();
+}
+
+#[test]
+fn entries_that_nobody_has_halt_the_replica_until_somebody_has_them() {
+    let mut cluster = Cluster::three();
+    for sequence in 0..10 {
+        cluster.acked(1, &batch_of(5, 0, sequence, 1, 2_000));
+    }
+    cluster.run_for(200);
+    cluster.crash(3);
+    let path = segment_of(&cluster, 3);
+    cluster.disk(3).flip_bit(&path, 4096 + 3_000, 0);
+    let mut repairing = Repairing::new(GROUP, mend(&cluster, 3).unwrap());
+    let mut wanted = Vec::new();
+    let until = loop {
+        match repairing.next(7, &[1, 2]).unwrap() {
+            RepairStep::Ask { peer, first, last } => {
+                wanted.push((peer, first, last));
+                let nothing = RepairAnswer::Frames(Bytes::new());
+                repairing.answered(7, peer, last, nothing).unwrap();
+            }
+            RepairStep::Wait { until } => break until,
+            RepairStep::Whole => panic!("out of nothing"),
+        }
+    };
+    assert_eq!(wanted.len(), 2);
+    assert!(repairing.status().halted && repairing.status().missing_entries > 0);
+    let step = repairing.next(until, &[1, 2]).unwrap();
+    let RepairStep::Ask { peer, first, last } = step else {
+        panic!("{step:?}");
+    };
+    let frames = cluster.node(peer).reader.read_before(first, last, 1 << 20);
+    let frames = RepairAnswer::Frames(frames.unwrap());
+    repairing.answered(until, peer, last, frames).unwrap();
+    assert!(!repairing.status().halted);
+    assert_eq!(repairing.next(until, &[1, 2]).unwrap(), RepairStep::Whole);
+}
+
+#[test]
+fn replica_that_lost_its_log_is_suspect_until_a_later_leader_filled_it_and_trusted_from_then_on() {
+    let mut cluster = Cluster::three();
+    for sequence in 0..10 {
+        cluster.acked(1, &batch_of(5, 0, sequence, 1, 2_000));
+    }
+    cluster.run_for(200);
+    cluster.crash(3);
+    let path = segment_of(&cluster, 3);
+    cluster.disk(3).remove(&path).unwrap();
+    assert!(matches!(
+        cluster.try_open(3),
+        Err(OpenError::Damaged { .. })
+    ));
+    assert!(mend(&cluster, 3).is_none(), "there is nothing to ask for");
+    cluster.start(3);
+    assert!(cluster.node(3).replica.raft().tail_suspect());
+    cluster.restart(3);
+    assert!(cluster.node(3).replica.raft().tail_suspect());
+    cluster.run_until(|cluster| !cluster.node(3).replica.raft().tail_suspect());
+    cluster.run_for(1_000);
+    cluster.check_identical();
+    cluster.restart(3);
+    assert!(!cluster.node(3).replica.raft().tail_suspect());
+}
+
+/// Repairs a node's log by its own files; what is missing for that otherwise.
+fn mend(cluster: &Cluster, id: u64) -> Option<Repair> {
+    let fs: Arc<dyn Fs> = Arc::new(cluster.disk(id).clone());
+    let identity = LogIdentity {
+        cluster: [9; 16],
+        group: GROUP,
+    };
+    open_damaged(&fs, Path::new(DIR), identity, &Options::default().log).unwrap()
+}
+
+fn segment_of(cluster: &Cluster, id: u64) -> PathBuf {
+    let names = cluster.disk(id).list(Path::new(DIR)).unwrap();
+    let segment = names.iter().find(|name| name.ends_with(".segment"));
+    Path::new(DIR).join(segment.expect("a segment file"))
 }
 
 /// A leader that restarted from a snapshot no longer knows which entries before it were memberships; whoever lacks one of

@@ -17,10 +17,11 @@ use crate::fs::{Fs, FsFile};
 use crate::index::SparseIndex;
 use crate::log::LogOptions;
 use crate::segment::{
-    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT,
-    encode_durable_mark, encode_trust_mark,
+    DURABLE_MARK_AT, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT, encode_durable_mark,
+    encode_trust_mark,
 };
 use crate::survey::{End, Piece, Run, Sheet};
+use crate::tail::END_MARKS_LEN;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -43,9 +44,9 @@ pub(super) fn write(
     // As long as it was, so that every frame gets its place back; longer, if it also takes in what a lost file held.
     let entries = usize::try_from(frames / options.index_every_bytes.max(1) + 2);
     let room = footer_len(entries.unwrap_or(usize::MAX / 64), 64, 64);
-    let needed = HEADER_PAGE + frames + END_MARK_LEN as u64 + room;
+    let needed = HEADER_PAGE + frames + END_MARKS_LEN + room;
     let own_len = sheet.header.file_len;
-    let file_len = match HEADER_PAGE + frames + END_MARK_LEN as u64 <= own_len {
+    let file_len = match HEADER_PAGE + frames + END_MARKS_LEN <= own_len {
         true => own_len,
         false => needed.next_multiple_of(HEADER_PAGE),
     };
@@ -172,7 +173,7 @@ impl Writer {
                 // Behind a footer without a successor, opening goes on in a fresh file and does not trust the end.
                 let bytes = footer::encode(contents, &self.index, header, self.segment_crc);
                 let at = header.file_len.checked_sub(bytes.len() as u64);
-                match at.filter(|&at| at >= contents.end_position + END_MARK_LEN as u64) {
+                match at.filter(|&at| at >= contents.end_position + END_MARKS_LEN) {
                     Some(at) => self.file.write_all_at(&bytes, at)?,
                     // As with any segment whose footer found no room, it is scanned when the log is opened.
                     None if sheet.end == End::Joined => {}

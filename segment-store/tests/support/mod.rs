@@ -1,6 +1,8 @@
 //! What the tests of the log share: a maker of chained frames and a reader of everything.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod original;
+
 use std::path::Path;
 use std::sync::Arc;
 

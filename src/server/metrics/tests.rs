@@ -79,6 +79,11 @@ fn everything_in_the_table_is_rendered_once_it_has_a_value() {
     meters.disk_full.set(0.0);
     metrics.rejected("not_leader");
     metrics.moves_done(3);
+    metrics.damage_found();
+    metrics.repaired();
+    metrics.repaired_entries(2, 300);
+    metrics.scrubbed(4096);
+    metrics.scrub_pass(1_800_000_000);
     metrics.connection_refused("foreign_cluster");
     let text = metrics.render(|sample| {
         sample.group(
