@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use plimsoll::raft::{self, NodeId};
 use plimsoll::replica::{
     Acked, Group, GroupSpec, Lane, LoopConfig, MailboxLimits, Meters, OpenError, Outbound,
-    Poisoned, ReplicaConfig, Replicas, spawn,
+    Poisoned, Removal, ReplicaConfig, Replicas, spawn,
 };
 use plimsoll::wire::{
     ApiError, BatchBuilder, BatchCaps, Codec, Envelope, ProducerStamp, check_batch,
@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 
 const CLUSTER: [u8; 16] = [3; 16];
 const GROUP: u64 = 1;
+/// Far longer than any election timeout here.
+const CAMPAIGNS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 type Queue = mpsc::UnboundedSender<(NodeId, Envelope)>;
 
@@ -156,6 +158,7 @@ fn spec(group: u64) -> GroupSpec {
     GroupSpec {
         group,
         voters: vec![1, 2, 3],
+        others: Vec::new(),
         preferred: Some(1),
         state_machine: None,
     }
@@ -374,16 +377,53 @@ async fn group_is_opened_once_closed_and_deleted() {
         node.open(spec(GROUP)).await,
         Err(OpenError::AlreadyOpen(GROUP))
     ));
-    node.close(GROUP, false).await.unwrap();
+    node.close(GROUP, Removal::Nothing).await.unwrap();
     assert!(node.get(GROUP).is_none() && groups[0].watermark().is_closed());
     let refused = submit(&groups[0], &batch(GROUP, 0, 1, 10)).await;
     assert_eq!(refused, Err(ApiError::UnknownGroup));
     node.open(spec(GROUP)).await.unwrap();
-    node.close(GROUP, true).await.unwrap();
+    node.close(GROUP, Removal::Group).await.unwrap();
     let folder = nodes.folder.path().join("node-1/groups/1");
     assert!(!folder.exists());
     // A folder left over from before is removed without being opened.
-    node.close(GROUP, true).await.unwrap();
+    node.close(GROUP, Removal::Group).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test]
+async fn founders_that_left_and_come_back_empty_do_not_elect_each_other() {
+    let nodes = Nodes::three();
+    let groups = nodes.open(GROUP).await;
+    let term = leader(&groups).await.watermark().term();
+    for (node, replicas) in (1..).zip(&nodes.replicas) {
+        replicas.close(GROUP, Removal::Replica).await.unwrap();
+        let folder = nodes.folder.path().join(format!("node-{node}/groups/1"));
+        assert!(!folder.exists());
+    }
+    let mut back = Vec::new();
+    for replicas in &nodes.replicas {
+        // The group lives on nodes 4 to 6, which are not heard here.
+        let returned = GroupSpec {
+            others: vec![4, 5, 6],
+            ..spec(GROUP)
+        };
+        back.push(replicas.open(returned).await.unwrap());
+    }
+    let mut statuses = Vec::new();
+    for group in &back {
+        statuses.push(group.status().await.unwrap());
+    }
+    for status in &statuses {
+        assert_eq!(status.voters, [4, 5, 6]);
+        // Nobody gets a vote of this replica in a term in which it may have voted before.
+        assert!(status.term > term, "{status:?}");
+    }
+    // Each campaigns when it has heard nobody for that long, if it ever does: the next tick after it is the first to tell.
+    for group in &back {
+        let alone = tokio::time::timeout(CAMPAIGNS_WITHIN, group.watermark().leader_changed(None));
+        assert!(alone.await.is_err(), "somebody leads");
+        assert_eq!(group.status().await.unwrap().voters, [4, 5, 6]);
+    }
     nodes.stop().await;
 }
 

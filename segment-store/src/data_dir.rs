@@ -8,6 +8,7 @@
 //! DIR/standing   how often the node has started, with a nonce for each start
 //! DIR/peers      what was last seen of the other nodes
 //! DIR/groups/N/  the folder of group N
+//! DIR/groups/N.left  the last term of a replica of group N that was here and went elsewhere
 //! DIR/pool/      prewritten files waiting for use
 //! ```
 //!
@@ -33,6 +34,9 @@ const POOL: &str = "pool";
 const RENAMED: &str = "renamed";
 /// Mark of a group's folder that is being deleted.
 const DELETED: &str = ".deleted";
+/// Mark of the page that stays of a group whose replica went elsewhere.
+const LEFT: &str = ".left";
+const LEFT_MAGIC: [u8; 8] = *b"PLIMLEFT";
 
 /// An open data directory; its lock is held until this is dropped.
 #[derive(Debug)]
@@ -211,8 +215,70 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// Removes a group's folder if there is one. It is renamed aside first, so that a crash never leaves half a group.
+    /// Removes a group's folder, if there is one, of which the replica went elsewhere, and keeps its `term`: should it come back, it must
+    /// not forget that it may have voted up to there. Durable when it returns.
+    pub fn leave_group(&self, group: u64, term: u64) -> Result<(), Fault> {
+        let path = self.left_path(group);
+        let term = term.max(self.left_group(group)?.unwrap_or(0));
+        let mut page = SealedPage::new(LEFT_MAGIC, VERSION);
+        page.put_u64(16, group);
+        page.put_u64(24, term);
+        let leave = || {
+            let temporary = self.groups_dir().join(format!("{group}{LEFT}.tmp"));
+            if self.fs.exists(&temporary)? {
+                self.fs.remove(&temporary)?;
+            }
+            let file = self.fs.create(&temporary, SECTOR_BYTES as u64)?;
+            file.write_all_at(&page.seal(), 0)?;
+            file.sync_data()?;
+            self.fs.rename(&temporary, &path)?;
+            self.fs.sync_dir(&self.groups_dir())
+        };
+        leave().map_err(|error| Fault::new("writing", &path, error))?;
+        self.remove_folder(group)
+    }
+
+    /// The highest term in which a replica of the group that was here, and left, may have voted; `None` if none ever left.
+    pub fn left_group(&self, group: u64) -> Result<Option<u64>, Fault> {
+        let path = self.left_path(group);
+        let fault = |error| Fault::new("reading", &path, error);
+        if !self.fs.exists(&path).map_err(fault)? {
+            return Ok(None);
+        }
+        let file = self.fs.open_read(&path).map_err(fault)?;
+        let damaged = || {
+            fault(std::io::Error::other(
+                "damaged: the replica must not come back here",
+            ))
+        };
+        let mut bytes = [0; SECTOR_BYTES];
+        if file.len() != SECTOR_BYTES as u64 {
+            return Err(damaged());
+        }
+        file.read_exact_at(&mut bytes, 0).map_err(fault)?;
+        match SealedPage::open(&bytes, LEFT_MAGIC, VERSION) {
+            Ok(page) if page.u64_at(16) == group => Ok(Some(page.u64_at(24))),
+            _ => Err(damaged()),
+        }
+    }
+
+    fn left_path(&self, group: u64) -> PathBuf {
+        self.groups_dir().join(format!("{group}{LEFT}"))
+    }
+
+    /// Removes all that there is of a group that is no more.
     pub fn remove_group(&self, group: u64) -> Result<(), Fault> {
+        self.remove_folder(group)?;
+        let path = self.left_path(group);
+        let remove = || match self.fs.exists(&path)? {
+            true => self.fs.remove(&path),
+            false => Ok(()),
+        };
+        remove().map_err(|error| Fault::new("removing", &path, error))
+    }
+
+    /// Removes a group's folder if there is one. It is renamed aside first, so that a crash never leaves half a group.
+    fn remove_folder(&self, group: u64) -> Result<(), Fault> {
         let dir = self.group_dir(group);
         let aside = self.groups_dir().join(format!("{group}{DELETED}"));
         let remove = || {

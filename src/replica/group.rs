@@ -32,6 +32,8 @@ pub struct GroupSpec {
     pub group: u64,
     /// Voters the group was created with; the log knows better once it has a membership.
     pub voters: Vec<NodeId>,
+    /// The other nodes that may hold a replica: where one that was on this node before, and left, looks for the log when it comes back.
+    pub others: Vec<NodeId>,
     /// The voter that should lead a young group: its first election timeout is the shortest.
     pub preferred: Option<NodeId>,
     /// What applies the commands, for group 0.
@@ -46,6 +48,17 @@ impl fmt::Debug for GroupSpec {
             .field("preferred", &self.preferred)
             .finish_non_exhaustive()
     }
+}
+
+/// What is removed of a group that is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing: it is opened again later.
+    Nothing,
+    /// The replica: the group lives on elsewhere, and may come back.
+    Replica,
+    /// All of it: the group is no more.
+    Group,
 }
 
 /// One group on this node. Cheap to clone.
@@ -285,11 +298,11 @@ impl Replicas {
         Ok(handle)
     }
 
-    /// Closes a group, if it is open; with `delete`, removes its folder too, open or not.
+    /// Closes a group, if it is open; then removes what is to be removed of it, open or not.
     ///
     /// # Errors
     /// A folder that cannot be removed.
-    pub async fn close(&self, group: u64, delete: bool) -> Result<(), segment_store::Fault> {
+    pub async fn close(&self, group: u64, remove: Removal) -> Result<(), segment_store::Fault> {
         self.registry.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
             groups.remove(&group);
@@ -301,11 +314,12 @@ impl Replicas {
             let _ = closed.await;
         }
         self.opener.release(group);
-        if !delete {
-            return Ok(());
-        }
         let opener = Arc::clone(&self.opener);
-        let removed = tokio::task::spawn_blocking(move || opener.remove(group));
+        let removed = tokio::task::spawn_blocking(move || match remove {
+            Removal::Nothing => Ok(()),
+            Removal::Replica => opener.leave(group),
+            Removal::Group => opener.remove(group),
+        });
         removed.await.unwrap_or(Ok(()))
     }
 

@@ -42,7 +42,7 @@ mod writes;
 pub use disk::{DiskJob, DiskReport, DiskWorker, GroupFiles};
 pub use effects::{Acked, Answer, DiskOp, Effect, Input, Lane, ReplicaConfig};
 pub use error::{OpenError, Poisoned};
-pub use group::{Group, GroupSpec, Replicas, Submitted, Wanted};
+pub use group::{Group, GroupSpec, Removal, Replicas, Submitted, Wanted};
 pub use machine::StateMachine;
 pub use mailbox::MailboxLimits;
 pub use meters::Meters;

@@ -91,21 +91,36 @@ impl Opener {
             cluster: self.cluster,
             group,
         };
+        let left = self.data_dir.left_group(group)?;
+        let voters = match left {
+            None => spec.voters,
+            Some(_) => self.base_of_returned(&spec),
+        };
         let distrusted = self.repairs.take_distrust(group);
         let opened = match distrusted {
-            false => self.files(&dir, identity, &spec.voters),
+            false => self.files(&dir, identity, &voters),
             true => Err(OpenError::Damaged {
                 group,
                 what: "a reader met damage".to_owned(),
             }),
         };
-        let (files, restart) = match opened {
+        let (mut files, mut restart) = match opened {
             Err(error @ OpenError::Damaged { .. }) => {
                 self.mend(&dir, identity, error)?;
-                self.files(&dir, identity, &spec.voters)?
+                self.files(&dir, identity, &voters)?
             }
             other => other?,
         };
+        if let Some(term) = left
+            && restart.restored.ballot.term <= term
+        {
+            // Its votes up to that term are gone with its folder, and so is what it acked.
+            files.ballot.save(term + 1, 0)?;
+            restart.restored.ballot = Ballot {
+                term: term + 1,
+                vote: None,
+            };
+        }
         let mut machine = spec.state_machine;
         if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
             machine
@@ -120,6 +135,19 @@ impl Opener {
             watermark: Watermark::new(self.node),
             preferred: spec.preferred == Some(self.node),
         })
+    }
+
+    /// The membership that a replica begins with that was here before, left, and has come back: not its own, whoever founded the group,
+    /// so that it keeps quiet until the log says that it belongs. Else those who founded it could come back empty and elect each other.
+    fn base_of_returned(&self, spec: &GroupSpec) -> Vec<NodeId> {
+        let mut base = match spec.others.is_empty() {
+            true => spec.voters.clone(),
+            false => spec.others.clone(),
+        };
+        if base != [self.node] {
+            base.retain(|node| *node != self.node);
+        }
+        base
     }
 
     /// Repairs what can be repaired from the log itself. If something is missing, the repair from others begins, and `error` is returned.
@@ -159,7 +187,24 @@ impl Opener {
         )
     }
 
-    /// Removes the folder of a group that is not open.
+    /// Removes the folder of a group that is not open here and lives on elsewhere; its term is kept, as it may come back.
+    pub(crate) fn leave(&self, group: u64) -> Result<(), Fault> {
+        let path = self.data_dir.group_dir(group).join("ballot");
+        let exists = self.fs.exists(&path);
+        let term = match exists.map_err(|error| Fault::new("reading", &path, error))? {
+            false => 0,
+            true => match BallotFile::open(self.fs.as_ref(), &path) {
+                Ok((_, (term, _))) => term,
+                Err(error) => {
+                    let error = std::io::Error::other(error.to_string());
+                    return Err(Fault::new("reading", &path, error));
+                }
+            },
+        };
+        self.data_dir.leave_group(group, term)
+    }
+
+    /// Removes all of a group that is no more, and is not open.
     pub(crate) fn remove(&self, group: u64) -> Result<(), Fault> {
         self.data_dir.remove_group(group)
     }

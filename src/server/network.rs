@@ -228,6 +228,7 @@ pub(super) fn controller(founders: &[u64], view: &ControllerView) -> GroupSpec {
     GroupSpec {
         group: CONTROLLER_GROUP,
         voters: voters.collect(),
+        others: Vec::new(),
         preferred: founders.first().copied(),
         state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
     }

@@ -33,7 +33,8 @@ pub(super) async fn change(shared: &Shared, command: Command) -> Result<Reply, A
     let Outcome::Changed { moves } = outcome else {
         return Err(ApiError::Internal);
     };
-    shared.catch_up_with_controller().await?;
+    // It is agreed on; whether this node knows of it already makes no difference to that.
+    let _ = shared.catch_up_with_controller().await;
     Ok(Reply::Changed { moves })
 }
 

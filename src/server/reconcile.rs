@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::repair;
 use super::shared::Shared;
 use crate::controller::State;
-use crate::replica::{GroupSpec, OpenError};
+use crate::replica::{GroupSpec, OpenError, Removal};
 
 /// Pause before groups that could not be opened are tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
         if shared.replicas.repair(group).is_some() {
             shared.replicas.end_repair(group);
         }
-        match shared.replicas.close(group, true).await {
+        match shared.replicas.close(group, Removal::Group).await {
             Ok(()) => tracing::info!(group, "removed the replica of a deleted topic"),
             Err(error) => {
                 tracing::error!(group, %error, "the folder of a deleted topic cannot be removed");
@@ -110,6 +110,7 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
         .map(|partition| GroupSpec {
             group: partition.group,
             voters: partition.founders.clone(),
+            others: others(&partition.holders, here),
             preferred: partition.replicas.first().copied(),
             state_machine: None,
         })
@@ -119,6 +120,11 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
     }
     let whole = shared.replicas.repairs().is_empty();
     open_all(shared, specs).await && removed && whole
+}
+
+fn others(holders: &[u64], here: u64) -> Vec<u64> {
+    let others = holders.iter().copied();
+    others.filter(|holder| *holder != here).collect()
 }
 
 /// Removes the replicas of partitions that are elsewhere now. False if it is not certain that they are.
@@ -135,7 +141,7 @@ async fn remove_moved(
     }
     for group in &moved {
         shared.peers.close_group(*group);
-        if let Err(error) = shared.replicas.close(*group, false).await {
+        if let Err(error) = shared.replicas.close(*group, Removal::Nothing).await {
             tracing::error!(group, %error, "a replica that moved elsewhere cannot be closed");
         }
         leftovers.insert(*group);
@@ -152,7 +158,7 @@ async fn remove_moved(
         if shared.replicas.repair(group).is_some() {
             shared.replicas.end_repair(group);
         }
-        match shared.replicas.close(group, true).await {
+        match shared.replicas.close(group, Removal::Replica).await {
             Ok(()) => tracing::info!(group, "removed a replica that moved elsewhere"),
             Err(error) => {
                 tracing::error!(group, %error, "the folder of a replica that moved elsewhere cannot be removed");

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use super::network;
 use super::shared::Shared;
 use crate::controller::CONTROLLER_GROUP;
-use crate::replica::{OpenError, RepairAnswer, RepairHandle, RepairStep, Wanted};
+use crate::replica::{OpenError, Removal, RepairAnswer, RepairHandle, RepairStep, Wanted};
 
 /// Groups that ask at a time: each holds one answer in memory.
 const ASKING_MAX: usize = 4;
@@ -81,7 +81,7 @@ async fn watch(shared: Arc<Shared>, mut damaged: mpsc::UnboundedReceiver<u64>) {
         shared.metrics.damage_found();
         shared.replicas.distrust(group);
         shared.peers.close_group(group);
-        if let Err(error) = shared.replicas.close(group, false).await {
+        if let Err(error) = shared.replicas.close(group, Removal::Nothing).await {
             tracing::error!(group, %error, "a damaged group cannot be closed");
             continue;
         }

@@ -48,6 +48,32 @@ fn the_bytes_of_an_identity_are_pinned() {
 }
 
 #[test]
+fn what_stays_of_a_replica_that_went_elsewhere_is_its_highest_term() {
+    for seed in 0..20 {
+        let fs = made(seed);
+        let dir = open(&fs).unwrap();
+        assert_eq!(dir.left_group(7).unwrap(), None);
+        for (term, kept) in [(5, 5), (3, 5), (9, 9)] {
+            dir.ensure_group(7).unwrap();
+            dir.leave_group(7, term).unwrap();
+            fs.power_cycle();
+            assert_eq!(dir.left_group(7).unwrap(), Some(kept), "seed {seed}");
+            assert_eq!(dir.groups().unwrap(), Vec::<u64>::new());
+        }
+        let page = path().join("groups/7.left");
+        fs.flip_bit(&page, 30, 1);
+        assert!(
+            dir.left_group(7)
+                .unwrap_err()
+                .to_string()
+                .contains("7.left")
+        );
+        dir.remove_group(7).unwrap();
+        assert_eq!(dir.left_group(7).unwrap(), None);
+    }
+}
+
+#[test]
 fn a_new_directory_is_made_and_opens_again_as_the_same_replica() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/node-1");

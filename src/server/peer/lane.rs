@@ -56,6 +56,7 @@ pub(super) struct Full;
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Envelope>>,
     wake: Notify,
+    ended: Notify,
     budget: Arc<Budget>,
 }
 
@@ -64,6 +65,7 @@ impl Lane {
         Arc::new(Lane {
             queue: Mutex::default(),
             wake: Notify::new(),
+            ended: Notify::new(),
             budget,
         })
     }
@@ -76,6 +78,16 @@ impl Lane {
         self.lock().push_back(envelope);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Says that nothing will be pushed any more: whoever serves the stream ends it.
+    pub(super) fn end(&self) {
+        self.ended.notify_one();
+    }
+
+    /// Waits for `end`.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Drops all that waits: its stream is gone.

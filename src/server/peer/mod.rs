@@ -223,7 +223,7 @@ impl Peers {
         self.others.load().values().filter_map(bulk).collect()
     }
 
-    /// Forgets the streams of a group that is closed here.
+    /// Ends the streams of a group that is closed here.
     pub(super) fn close_group(&self, group: u64) {
         let streams = [
             StreamHello::Replication { group },
@@ -232,7 +232,9 @@ impl Peers {
         for peer in self.others.load().values() {
             for stream in &streams {
                 drop(lock(&peer.requests).remove(stream));
-                drop(lock(&peer.replies).remove(stream));
+                if let Some(lane) = lock(&peer.replies).remove(stream) {
+                    lane.end();
+                }
             }
         }
     }

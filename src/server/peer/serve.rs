@@ -112,6 +112,8 @@ async fn serve_stream(
     let end = tokio::select! {
         error = lane.write_to(&mut send, peers.node) => error.into(),
         end = deliver_from(peers, peer.node, &mut recv) => end,
+        // The peer opens another if there is still something to say, and the group, should it be opened again, answers on that.
+        () = lane.ended() => StreamEnd::Gone("its group was closed here".into()),
     };
     let mut replies = lock(&peer.replies);
     if replies
