@@ -3,6 +3,8 @@
 //! Owns the numbering of the variants on the wire, which golden bytes pin; the core's own types may be rearranged without
 //! changing a byte here. Knows nothing of envelopes or frames.
 
+mod election;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::WireError;
@@ -293,37 +295,10 @@ impl From<&Content> for ContentMirror {
 impl From<&Message> for ContentMirror {
     fn from(message: &Message) -> Self {
         match *message {
-            Message::PreVote { term, last } => Self::PreVote {
-                term,
-                last: last.into(),
-            },
-            Message::PreVoteReply {
-                term,
-                granted,
-                conditional,
-            } => Self::PreVoteReply {
-                term,
-                granted,
-                conditional,
-            },
-            Message::Vote {
-                term,
-                last,
-                transfer,
-            } => Self::Vote {
-                term,
-                last: last.into(),
-                transfer,
-            },
-            Message::VoteReply {
-                term,
-                granted,
-                conditional,
-            } => Self::VoteReply {
-                term,
-                granted,
-                conditional,
-            },
+            Message::PreVote { .. }
+            | Message::PreVoteReply { .. }
+            | Message::Vote { .. }
+            | Message::VoteReply { .. } => election::mirror_of(message),
             Message::Append(ref append) => Self::Append(append.into()),
             Message::Install(ref install) => Self::Install(Box::new(install.into())),
             Message::InstallReply {
@@ -389,37 +364,10 @@ impl From<ContentMirror> for Content {
                 let result = Err(error);
                 return Self::ForwardReply { token, result };
             }
-            ContentMirror::PreVote { term, last } => Message::PreVote {
-                term,
-                last: last.into(),
-            },
-            ContentMirror::PreVoteReply {
-                term,
-                granted,
-                conditional,
-            } => Message::PreVoteReply {
-                term,
-                granted,
-                conditional,
-            },
-            ContentMirror::Vote {
-                term,
-                last,
-                transfer,
-            } => Message::Vote {
-                term,
-                last: last.into(),
-                transfer,
-            },
-            ContentMirror::VoteReply {
-                term,
-                granted,
-                conditional,
-            } => Message::VoteReply {
-                term,
-                granted,
-                conditional,
-            },
+            vote @ (ContentMirror::PreVote { .. }
+            | ContentMirror::PreVoteReply { .. }
+            | ContentMirror::Vote { .. }
+            | ContentMirror::VoteReply { .. }) => election::message_of(&vote),
             ContentMirror::Append(append) => Message::Append(append.into()),
             ContentMirror::Install(install) => Message::Install((*install).into()),
             ContentMirror::InstallReply {

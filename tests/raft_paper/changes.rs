@@ -364,3 +364,27 @@ fn group_moves_under_loss_and_a_partition() {
         );
     }
 }
+
+/// etcd-io/raft found that a node which does not know yet that it was made a voter must vote all the same, or nobody can win.
+#[test]
+fn node_that_does_not_know_of_its_promotion_votes() {
+    let mut cluster = three_of_five();
+    cluster.change(1, &[1, 2, 3], &[4]).unwrap();
+    cluster.settle();
+    let before = cluster.core(4).membership().0;
+    for node in [3, 4] {
+        cluster.cut.insert((1, node));
+    }
+    cluster.change(1, &[1, 2, 3, 4], &[]).unwrap();
+    cluster.settle();
+    cluster.crash(1);
+    assert_eq!(
+        cluster.core(4).membership().0,
+        before,
+        "4 still is a learner"
+    );
+    cluster.run(3_000);
+    assert_eq!(cluster.leader(), Some(2), "by the votes of 3 and 4");
+    let voters = members(&[1, 2, 3, 4], &[]);
+    assert_eq!(cluster.core(2).membership().1, &voters);
+}

@@ -12,6 +12,7 @@ mod disks;
 mod forwarding;
 mod installs;
 mod leaders;
+mod members;
 #[cfg(plimsoll_mutations)]
 mod mutations;
 mod producing;
