@@ -15,6 +15,7 @@ mod lives;
 mod memory;
 mod network;
 mod node;
+mod process;
 pub mod record;
 mod repair;
 mod run;

@@ -6,7 +6,7 @@
 use plimsoll::raft::{NodeId, Role};
 
 use crate::network::Packet;
-use crate::node::Process;
+use crate::process::Process;
 use crate::swarm::{PAYLOAD_MAX, Swarm};
 use crate::world::World;
 

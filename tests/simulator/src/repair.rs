@@ -7,7 +7,8 @@ use bytes::Bytes;
 use plimsoll::raft::{Index, Millis, NodeId};
 use plimsoll::replica::{REPAIR_BYTES, RepairAnswer, RepairStep, Repairing};
 
-use crate::node::{Death, Node, Process};
+use crate::node::{Death, Node};
+use crate::process::Process;
 use crate::world::{Event, MILLI, Micros, World};
 
 /// An answer that has not come by then is taken for silence.

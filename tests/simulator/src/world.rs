@@ -256,19 +256,8 @@ impl World {
                 node,
                 life,
                 reports,
-            } if self.lives(node, life) => {
-                self.mail(node, Mail::Disk(reports));
-                if let Some(process) = &mut self.node(node).process {
-                    process.disk_busy = false;
-                }
-                self.begin_disk(node);
-            }
-            Event::Retry { node, life } if self.lives(node, life) => {
-                if let Some(process) = &mut self.node(node).process {
-                    process.retry_due = true;
-                }
-                self.begin_disk(node);
-            }
+            } if self.lives(node, life) => self.disk_is_done(node, reports),
+            Event::Retry { node, life } if self.lives(node, life) => self.disk_tries_again(node),
             Event::Warmed {
                 node,
                 life,
@@ -424,6 +413,21 @@ impl World {
                 self.at(at, Event::Arrive { to, packet });
             }
         }
+    }
+
+    fn disk_is_done(&mut self, id: NodeId, reports: Vec<DiskReport>) {
+        self.mail(id, Mail::Disk(reports));
+        if let Some(process) = &mut self.node(id).process {
+            process.disk_busy = false;
+        }
+        self.begin_disk(id);
+    }
+
+    fn disk_tries_again(&mut self, id: NodeId) {
+        if let Some(process) = &mut self.node(id).process {
+            process.retry_due = true;
+        }
+        self.begin_disk(id);
     }
 
     fn begin_disk(&mut self, id: NodeId) {
