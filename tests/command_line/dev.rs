@@ -12,6 +12,17 @@ pub(crate) fn plimsoll() -> Command {
     command
 }
 
+/// A node in a process of its own; killed when dropped.
+pub(crate) struct Served(pub(crate) Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Both fail if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running cluster; killed when dropped.
 pub(crate) struct Dev {
     dir: tempfile::TempDir,
@@ -38,6 +49,22 @@ impl Dev {
 
     pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("cluster")
+    }
+
+    /// Makes one more node and starts it; gives its number and its address.
+    pub(crate) fn another_node(&self) -> (u64, String, Served) {
+        let made = plimsoll()
+            .args(["init", "--add-node", "-o", "json"])
+            .arg(self.home())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let told: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+        let mut serve = plimsoll();
+        serve.arg("serve").arg(told["settings"].as_str().unwrap());
+        let served = Served(serve.stderr(Stdio::null()).spawn().unwrap());
+        let address = told["address"].as_str().unwrap().to_owned();
+        (told["node"].as_u64().unwrap(), address, served)
     }
 
     /// A command that knows the cluster.

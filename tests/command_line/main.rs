@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dev;
+mod nodes;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

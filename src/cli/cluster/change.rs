@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use plimsoll::client::{Admin, Client};
+use plimsoll::client::{Admin, Client, ClientError};
 use plimsoll::wire::{ClusterStatus, GroupStatus, ReplicaRole};
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ pub(super) async fn add_node(
     empty: bool,
 ) -> Result<(), Failure> {
     let (admin, mut progress) = (admin(client), Progress::new(format));
-    admin.add_node(node, address).await?;
+    agreed(&mut progress, admin.add_node(node, address)).await?;
     let added = format!("node {node} at {address} is taken in");
     progress.show(Step::new("added", added))?;
     watch(&admin, &mut progress, |status| joined(status, node)).await?;
@@ -43,7 +43,7 @@ pub(super) async fn add_node(
             format!("node {node} has joined; `plimsoll cluster rebalance` gives it replicas");
         return progress.end(&Step::new("done", text));
     }
-    admin.rebalance().await?;
+    agreed(&mut progress, admin.rebalance()).await?;
     spread(&admin, &mut progress).await?;
     let text = format!("node {node} has joined and has its share");
     progress.end(&Step::new("done", text))
@@ -52,7 +52,7 @@ pub(super) async fn add_node(
 /// Has a node give everything away, and waits until it is forgotten.
 pub(super) async fn remove_node(client: &Client, format: Format, node: u64) -> Result<(), Failure> {
     let (admin, mut progress) = (admin(client), Progress::new(format));
-    admin.remove_node(node).await?;
+    agreed(&mut progress, admin.remove_node(node)).await?;
     gone(&admin, &mut progress, node).await?;
     let text = format!(
         "node {node} is removed; it stops by itself, and its data directory can be deleted"
@@ -69,7 +69,7 @@ pub(super) async fn replace_node(
     address: &str,
 ) -> Result<(), Failure> {
     let (admin, mut progress) = (admin(client), Progress::new(format));
-    admin.replace_node(old, new, address).await?;
+    agreed(&mut progress, admin.replace_node(old, new, address)).await?;
     let text = format!("node {new} at {address} takes the place of node {old}");
     progress.show(Step::new("added", text))?;
     watch(&admin, &mut progress, |status| joined(status, new)).await?;
@@ -83,7 +83,7 @@ pub(super) async fn replace_node(
 /// Evens out replicas and leaders.
 pub(super) async fn rebalance(client: &Client, format: Format) -> Result<(), Failure> {
     let (admin, mut progress) = (admin(client), Progress::new(format));
-    let moves = admin.rebalance().await?;
+    let moves = agreed(&mut progress, admin.rebalance()).await?;
     progress.show(Step::new(
         "planned",
         format!("{moves} replicas have to move"),
@@ -107,11 +107,31 @@ pub(super) async fn transfer_leader(
             admin.transfer_leader(&topic, partition, node).await?;
         }
     }
-    progress.end(&Step::new("done", format!("node {node} leads {place}")))
+    let what = match place {
+        "0" => "the controller",
+        place => place,
+    };
+    progress.end(&Step::new("done", format!("node {node} leads {what}")))
 }
 
 fn admin(client: &Client) -> Admin {
     client.admin().timeout(AGREED_WITHIN)
+}
+
+/// Waits until the cluster has agreed to a change, or the user has had enough of waiting.
+async fn agreed<T>(
+    progress: &mut Progress,
+    change: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        agreed = change => Ok(agreed?),
+        _ = tokio::signal::ctrl_c() => {
+            progress.clear();
+            Err(Failure::Message(
+                "stopped before the cluster had answered; the same command again finds out".to_owned(),
+            ))
+        }
+    }
 }
 
 /// The topic and partition that a user means; `None` for the controller.
