@@ -3,7 +3,7 @@
 //!
 //! On the write walk (push) and the fetch walk (search). Must not know: files, how an entry is stored.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// One frame in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ mod segment;
 pub mod snapshot;
 pub mod standing;
 mod survey;
+mod sync;
 mod tail;
 pub mod verify;
 mod view;

@@ -27,6 +27,7 @@ use std::thread::JoinHandle;
 
 use crate::fault::is_no_space;
 use crate::fs::{Fs, FsFile, MapRead, SECTOR_BYTES, ensure_dir};
+use crate::view::is_last_reference;
 
 /// How much may lie in the pool, ready or on the way there.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +127,7 @@ impl Preparer {
     pub fn recycle(&self, path: &Path, mut map: Arc<dyn MapRead>) -> io::Result<()> {
         let len = map.len() as u64;
         // A reader may hold a slice for as long as a slow connection lasts; such a file is not waited for.
-        let unread = Arc::get_mut(&mut map).is_some();
+        let unread = is_last_reference(&mut map);
         drop(map);
         let fs = self.pool.fs.as_ref();
         let to = {

@@ -5,14 +5,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
 
 use crate::contents::Contents;
 use crate::fs::MapRead;
 use crate::index::SparseIndex;
 use crate::segment::SegmentHeader;
+use crate::sync::{ArcSwap, AtomicU64, Ordering};
 
 /// One segment as readers see it.
 #[derive(Debug)]
@@ -100,6 +98,19 @@ impl SegmentView {
     pub(crate) fn file_len(&self) -> u64 {
         self.map.len() as u64
     }
+}
+
+/// The map of a segment that has left the list; whoever still looks at the segment shares it.
+pub(crate) fn map_of_retired(view: Arc<SegmentView>) -> Arc<dyn MapRead> {
+    match Arc::try_unwrap(view) {
+        Ok(view) => view.map,
+        Err(view) => Arc::clone(&view.map),
+    }
+}
+
+/// Whether nobody holds the map but the caller: then nobody can, and its file may be written again.
+pub(crate) fn is_last_reference(map: &mut Arc<dyn MapRead>) -> bool {
+    Arc::get_mut(map).is_some()
 }
 
 /// What the writer of a log shares with its readers.

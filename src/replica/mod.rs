@@ -34,6 +34,7 @@ mod running;
 mod settle;
 mod snapshot;
 mod status;
+mod sync;
 mod tail;
 mod waiting;
 mod watermark;

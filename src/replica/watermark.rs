@@ -5,11 +5,7 @@
 //! fetch walk: readers take no lock and send nothing to the loop to read a value; the writer is the
 //! loop of the node, alone.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use tokio::sync::Notify;
-
+use super::sync::{Arc, AtomicU64, Notify, Ordering};
 use crate::raft::{Index, NodeId, Term};
 
 /// One publication: what a replica says about itself after a turn.
@@ -137,8 +133,7 @@ impl Watermark {
     async fn wait(&self, ready: impl Fn(&Watermark) -> bool) {
         loop {
             // Registered before the look, so that a publication in between is not missed.
-            let woken = self.shared.wake.notified();
-            tokio::pin!(woken);
+            let mut woken = std::pin::pin!(self.shared.wake.notified());
             woken.as_mut().enable();
             if ready(self) || self.is_closed() {
                 return;

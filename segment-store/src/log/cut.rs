@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::{Log, Sealed, State};
 use crate::error::AppendError;
 use crate::fault::Fault;
-use crate::fs::{FsFile, MapRead};
+use crate::fs::FsFile;
 use crate::scan::Scan;
 use crate::segment::SegmentHeader;
 use crate::tail::write_footer;
-use crate::view::SegmentView;
+use crate::view::{SegmentView, map_of_retired};
 
 impl Log {
     /// Cuts every entry after `index`, durably; what stays is durable too. Nothing happens if there is none. The files cut off are removed,
@@ -156,10 +156,7 @@ impl Log {
             return self.remove(&path);
         };
         // A reader that still looks at the segment keeps its map from being the last reference, and so the file from reuse.
-        let map: Arc<dyn MapRead> = match Arc::try_unwrap(view) {
-            Ok(view) => view.map,
-            Err(view) => Arc::clone(&view.map),
-        };
+        let map = map_of_retired(view);
         let retired = preparer.recycle(&path, map);
         let retired = retired.and_then(|()| self.fs.sync_dir(&self.dir));
         retired.map_err(|error| self.poison("removing", &path, error))
