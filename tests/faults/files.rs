@@ -161,3 +161,16 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
     });
     paths
 }
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    for entry in listed(from) {
+        let target = to.join(entry.file_name().expect("it has a name"));
+        if entry.is_dir() {
+            copy_folder(&entry, &target);
+        } else {
+            fs::copy(&entry, &target).expect("a file can be copied");
+        }
+    }
+}

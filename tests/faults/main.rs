@@ -17,6 +17,7 @@ mod partitions;
 mod pauses;
 mod relay;
 mod relay_tests;
+mod returned;
 mod same_offset;
 mod scene;
 mod spoiled;
