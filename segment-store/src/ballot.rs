@@ -47,14 +47,14 @@ pub enum BallotError {
     /// The folder holds other files, but no ballot: the vote that was in it is lost.
     #[error(
         "{} is missing although its folder is in use: a vote may be forgotten, so this replica must not vote; \
-         keep it stopped (the others go on without it) and do not start it with an empty folder under the same node id",
+         the others go on without it; give the node's replicas to a new node (`plimsoll cluster replace-node`), and do not empty the folder",
         .0.display()
     )]
     Missing(PathBuf),
     /// Both slots are damaged, or the file has another length: any vote may have been in it.
     #[error(
         "{} is damaged in both slots ({detail}): a vote may be forgotten, so this replica must not vote; \
-         keep it stopped (the others go on without it) and do not start it with an empty folder under the same node id",
+         the others go on without it; give the node's replicas to a new node (`plimsoll cluster replace-node`), and do not empty the folder",
         path.display()
     )]
     Damaged {

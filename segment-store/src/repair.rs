@@ -17,7 +17,7 @@ use crate::frame::Frame;
 use crate::fs::{Fs, ensure_dir};
 use crate::log::{LogBase, LogIdentity, LogOptions};
 use crate::segment::{FileName, repaired_path, segment_path};
-use crate::survey::{Hole, Piece, Run, Sheet, Survey, survey};
+use crate::survey::{End, Hole, Piece, Run, Sheet, Survey, survey};
 
 mod rewrite;
 
@@ -227,6 +227,64 @@ impl Repair {
         Ok((at, proven))
     }
 
+    /// Whether `frames` show that what is missing up to `last` is of a history that was given up elsewhere: whole frames that end with
+    /// another entry at that index. For the caller to know that it is a committed one.
+    pub fn is_superseded_by(&self, last: u64, mut frames: Bytes) -> bool {
+        let Some(hole) = self.open.iter().find(|hole| hole.last == last) else {
+            return false;
+        };
+        let mut end = None;
+        while !frames.is_empty() {
+            match Frame::split_from(&mut frames, self.options.payload_bytes_max, true) {
+                Ok(frame) => end = Some(frame),
+                Err(_) => return false,
+            }
+        }
+        end.is_some_and(|frame| {
+            let header = frame.header();
+            header.group == self.identity.group
+                && header.index == last
+                && frame.header_crc() != hole.link
+        })
+    }
+
+    /// Gives up what is missing up to `last`, and everything behind it: entries of a history that others have superseded. What is before may
+    /// have gone on otherwise, so the end of the log is not trusted afterwards. The files are kept in `damaged/`.
+    pub fn give_up(&mut self, last: u64) {
+        let Some(at) = self.open.iter().position(|hole| hole.last == last) else {
+            return;
+        };
+        let first = self.open[at].first;
+        self.open.truncate(at);
+        let is_lost_from =
+            |piece: &Piece| matches!(piece, Piece::Lost(hole) if hole.first == first);
+        let sheets = &mut self.survey.sheets;
+        let found = sheets
+            .iter()
+            .position(|sheet| sheet.pieces.iter().any(is_lost_from));
+        let Some(found) = found else {
+            return;
+        };
+        for sheet in sheets.drain(found + 1..) {
+            self.survey
+                .unknown
+                .push((sheet.header.generation, sheet.path));
+        }
+        let sheet = &mut sheets[found];
+        let kept = sheet.pieces.iter().position(is_lost_from);
+        sheet.pieces.truncate(kept.unwrap_or(0));
+        sheet.end = End::Loss;
+        sheet.sound = false;
+        let fetched = std::mem::take(&mut self.fetched).into_iter();
+        let (kept, dropped): (Vec<Fetched>, Vec<Fetched>) =
+            fetched.partition(|chunk| chunk.first < first);
+        self.fetched = kept;
+        for chunk in dropped {
+            // If that fails, it is cleared away when the log is looked at again.
+            let _ = self.fs.remove(&chunk.path);
+        }
+    }
+
     /// Puts whole files in the place of damaged ones, durably; these are kept in `damaged/`. Then the log can be opened. Interrupted
     /// anywhere, it leaves a log that is damaged or whole, never shorter.
     ///
@@ -335,7 +393,7 @@ fn put_in_place(fs: &dyn Fs, dir: &Path, generation: u64) -> Result<(), Fault> {
 }
 
 /// Moves a damaged file into the folder for such.
-fn keep_aside(fs: &dyn Fs, dir: &Path, path: &Path) -> Result<(), Fault> {
+pub(crate) fn keep_aside(fs: &dyn Fs, dir: &Path, path: &Path) -> Result<(), Fault> {
     let aside = dir.join(ASIDE);
     let moved = ensure_dir(fs, &aside).and_then(|()| {
         let kept = fs.list(&aside)?;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::fault::{Fault, is_no_space};
 use crate::fs::Fs;
+use crate::repair::keep_aside;
 
 const MAGIC: [u8; 8] = *b"PLIMSNAP";
 const VERSION: u16 = 1;
@@ -111,6 +112,28 @@ pub fn write(
             .map_err(|error| Fault::new("removing", &oldest, error))?;
     }
     Ok(())
+}
+
+/// Moves every damaged snapshot `name` in `dir` out of the way, into `damaged/`, so that none counts as one of those that are kept. Says
+/// how many.
+///
+/// # Errors
+/// [`LoadError::Version`], with nothing moved after it; a [`Fault`] of the disk.
+pub fn set_damaged_aside(fs: &dyn Fs, dir: &Path, name: &str) -> Result<usize, LoadError> {
+    let mut moved = 0;
+    for index in indexes(fs, dir, name)? {
+        let path = dir.join(file_name(name, index));
+        match load_file(fs, &path, index) {
+            Ok(_) => {}
+            Err(FileError::Version(version)) => return Err(LoadError::Version { path, version }),
+            Err(FileError::Damaged(detail)) => {
+                tracing::error!(path = %path.display(), detail, "a snapshot is damaged");
+                keep_aside(fs, dir, &path)?;
+                moved += 1;
+            }
+        }
+    }
+    Ok(moved)
 }
 
 /// Loads the newest whole snapshot `name` in `dir`; `None` if there never was one.

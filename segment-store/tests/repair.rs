@@ -259,6 +259,34 @@ fn frames_of_another_history_are_not_taken() {
 }
 
 #[test]
+fn what_others_have_superseded_is_given_up_with_all_behind_it_and_the_end_is_suspected() {
+    let original = Original::make();
+    let (sim, fs) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);
+    let mut repair = examine(&fs).unwrap();
+    let missing = repair.missing().next().unwrap();
+    let ours = original
+        .reader
+        .read_before(missing.first, missing.last, 1 << 20)
+        .unwrap();
+    let (mut header, _) = segment_store::FrameHeader::decode(&ours).unwrap();
+    header.term += 1;
+    let theirs = Frame::build(header, b"").bytes().clone();
+    assert!(!repair.is_superseded_by(missing.last, ours));
+    assert!(!repair.is_superseded_by(missing.last + 1, theirs.clone()));
+    assert!(repair.is_superseded_by(missing.last, theirs));
+    repair.give_up(missing.last);
+    assert_eq!(repair.missing().count(), 0);
+    repair.finish().unwrap();
+    let (log, recovered) = open(&fs, Path::new(DIR)).unwrap();
+    assert!(recovered.suspect_tail);
+    assert_eq!(recovered.last_index, missing.first - 1);
+    let kept = recovered.last_index as usize;
+    assert_eq!(read_all(&log.reader()).unwrap(), original.frames[..kept]);
+    let aside = sim.list(&Path::new(DIR).join("damaged")).unwrap();
+    assert_eq!(aside.len(), original.files.len());
+}
+
+#[test]
 fn a_damaged_log_gives_what_it_still_has_to_others_that_are_damaged_elsewhere() {
     let original = Original::make();
     let (_, one) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);

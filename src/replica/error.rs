@@ -47,7 +47,7 @@ pub enum OpenError {
     },
     /// Snapshot, log and membership do not fit together.
     #[error(
-        "group {group}: {what}; keep this replica stopped, the others go on without it; neither an old copy nor an empty folder is safe under the same node id"
+        "group {group}: {what}; the others go on without this replica; give the node's replicas to a new node (`plimsoll cluster replace-node`): neither an old copy nor an empty folder is safe under the same node id"
     )]
     Inconsistent {
         /// The group.

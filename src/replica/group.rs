@@ -354,8 +354,8 @@ impl Replicas {
         self.opener.repairs().distrust(group);
     }
 
-    /// Frames that end with the last one wanted, from a replica that runs here or is damaged elsewhere; empty if it is not here.
-    /// Blocks.
+    /// Frames that end with the last one wanted, from a replica that runs here or is damaged elsewhere; empty if it is not here. And
+    /// the index up to which it knows everything to be committed. Blocks.
     ///
     /// # Errors
     /// What is here is damaged, too.
@@ -363,14 +363,17 @@ impl Replicas {
         &self,
         wanted: Wanted,
         bytes_max: usize,
-    ) -> Result<Bytes, segment_store::ReadError> {
+    ) -> Result<(Bytes, u64), segment_store::ReadError> {
         let Wanted { group, first, last } = wanted;
         if let Some(group) = self.get(group) {
-            return group.reader().read_before(first, last, bytes_max);
+            // Before the frames: what is committed now is read as it stays.
+            let commit_index = group.watermark().commit_index();
+            let frames = group.reader().read_before(first, last, bytes_max)?;
+            return Ok((frames, commit_index));
         }
         match self.repair(group) {
-            Some(repair) => Ok(repair.read_before(first, last, bytes_max)?),
-            None => Ok(Bytes::new()),
+            Some(repair) => Ok((repair.read_before(first, last, bytes_max)?, 0)),
+            None => Ok((Bytes::new(), 0)),
         }
     }
 

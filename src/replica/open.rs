@@ -222,8 +222,7 @@ pub fn open_damaged(
     options: &LogOptions,
 ) -> Result<Option<Repair>, OpenError> {
     let group = identity.group;
-    let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
-    let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
+    let snapshot = load_snapshot(fs.as_ref(), dir, group)?;
     let base = match snapshot {
         Some(snapshot) => base_of(group, &snapshot.bytes)?,
         None => LogBase::default(),
@@ -275,8 +274,7 @@ pub fn open_files(
         })
     };
     let (mut log, mut recovered) = open_log()?;
-    let snapshot = snapshot::load_latest(fs.as_ref(), dir, SNAPSHOT_NAME);
-    let snapshot = snapshot.map_err(|source| OpenError::Snapshot { group, source })?;
+    let snapshot = load_snapshot(fs.as_ref(), dir, group)?;
     let unfinished = snapshot
         .as_ref()
         .and_then(|snapshot| unfinished_install(&snapshot.bytes, &recovered));
@@ -304,6 +302,17 @@ pub fn open_files(
         dir: dir.to_owned(),
     };
     Ok((files, restart))
+}
+
+/// The newest whole snapshot. Without any, the log tells everything, or lacks its beginning and is to be repaired.
+fn load_snapshot(
+    fs: &dyn Fs,
+    dir: &Path,
+    group: u64,
+) -> Result<Option<snapshot::Snapshot>, OpenError> {
+    let error = |source| OpenError::Snapshot { group, source };
+    snapshot::set_damaged_aside(fs, dir, SNAPSHOT_NAME).map_err(error)?;
+    snapshot::load_latest(fs, dir, SNAPSHOT_NAME).map_err(error)
 }
 
 /// The entry that a snapshot ends with: the log went at least that far, and may begin behind it. If a peer gave the snapshot, the

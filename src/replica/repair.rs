@@ -46,6 +46,8 @@ pub enum RepairStep {
 pub enum RepairAnswer {
     /// Frames that end with the last one asked for. Empty: it does not have that one.
     Frames(Bytes),
+    /// The same, and the peer knows that they are committed.
+    Committed(Bytes),
     /// It did not answer.
     Silence,
 }
@@ -167,16 +169,28 @@ impl Repairing {
         last: Index,
         answer: RepairAnswer,
     ) -> Result<(), Fault> {
-        let frames = match answer {
+        let (frames, committed) = match answer {
             RepairAnswer::Silence => {
                 self.silent.insert(peer, now + SILENT_RETRY_MS);
                 return Ok(());
             }
-            RepairAnswer::Frames(frames) => frames,
+            RepairAnswer::Frames(frames) => (frames, false),
+            RepairAnswer::Committed(frames) => (frames, true),
         };
         self.silent.remove(&peer);
         if frames.is_empty() {
             self.lacking.entry(last).or_default().insert(peer);
+            return Ok(());
+        }
+        if committed && self.repair.is_superseded_by(last, frames.clone()) {
+            tracing::warn!(
+                group = self.group,
+                peer,
+                last,
+                "what is damaged here was never committed, and others have gone on otherwise; it is given up"
+            );
+            self.repair.give_up(last);
+            self.count_missing();
             return Ok(());
         }
         let bytes = frames.len() as u64;

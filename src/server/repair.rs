@@ -169,7 +169,7 @@ async fn ask(
     };
     let answer = shared.peers.frames_of(peer, wanted).await;
     let bytes = match &answer {
-        RepairAnswer::Frames(frames) => frames.len() as u64,
+        RepairAnswer::Frames(frames) | RepairAnswer::Committed(frames) => frames.len() as u64,
         RepairAnswer::Silence => 0,
     };
     let taken = tokio::task::spawn_blocking(move || {

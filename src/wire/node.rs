@@ -45,6 +45,7 @@ pub enum StreamHello {
 #[derive(Archive, Serialize, Deserialize)]
 struct FramesHead {
     group: u64,
+    commit_index: u64,
 }
 
 /// What a node knows of its own replicas.
@@ -126,20 +127,25 @@ pub fn decode_report(kind: u8, head: &[u8]) -> Result<NodeReport, WireError> {
     )
 }
 
-/// Kind byte and head of an answer to [`StreamHello::Repair`]; the frames are its body.
-pub fn encode_frames(group: u64) -> (u8, Vec<u8>) {
-    (kind::FRAMES, seal(&FramesHead { group }))
+/// Kind byte and head of an answer to [`StreamHello::Repair`] by a replica that knows everything up to `commit_index` to be committed; the
+/// frames are its body.
+pub fn encode_frames(group: u64, commit_index: u64) -> (u8, Vec<u8>) {
+    let head = FramesHead {
+        group,
+        commit_index,
+    };
+    (kind::FRAMES, seal(&head))
 }
 
-/// Reads the head of such an answer back: the group. The frames themselves are not looked into.
+/// Reads the head of such an answer back: group and commit index. The frames themselves are not looked into.
 ///
 /// # Errors
 /// [`WireError`] for another kind or version, a head over its cap, or an archive that does not validate.
-pub fn decode_frames(kind: u8, head: &[u8]) -> Result<u64, WireError> {
+pub fn decode_frames(kind: u8, head: &[u8]) -> Result<(u64, u64), WireError> {
     let head = open::<FramesHead>(kind, self::kind::FRAMES, head, HELLO_HEAD_BYTES_MAX, |_| {
         Ok(())
     })?;
-    Ok(head.group)
+    Ok((head.group, head.commit_index))
 }
 
 #[cfg(test)]
@@ -186,8 +192,8 @@ mod tests {
             let (kind, head) = encode_hello(&hello);
             assert_eq!(decode_hello(kind, &head), Ok(hello));
         }
-        let (kind, head) = encode_frames(9);
-        assert_eq!(decode_frames(kind, &head), Ok(9));
+        let (kind, head) = encode_frames(9, 77);
+        assert_eq!(decode_frames(kind, &head), Ok((9, 77)));
         let (kind, head) = encode_report(&report());
         assert_eq!(decode_report(kind, &head), Ok(report()));
     }

@@ -57,8 +57,12 @@ impl Peers {
             .recv(&limits)
             .await?
             .ok_or_else(|| StreamEnd::Gone("ended without an answer".into()))?;
-        decode_frames(message.kind, &message.head)?;
-        Ok(RepairAnswer::Frames(message.body.freeze()))
+        let (_, commit_index) = decode_frames(message.kind, &message.head)?;
+        let frames = message.body.freeze();
+        Ok(match commit_index >= wanted.last {
+            true => RepairAnswer::Committed(frames),
+            false => RepairAnswer::Frames(frames),
+        })
     }
 
     /// Answers a node that lacks entries, with what is here of them.
@@ -82,15 +86,15 @@ impl Peers {
             }
             read
         });
-        let frames = match read.await {
-            Ok(Ok(frames)) => frames,
+        let (frames, commit_index) = match read.await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 tracing::warn!(peer, group = wanted.group, %error, "what another node lacks is damaged here, too");
-                bytes::Bytes::new()
+                (bytes::Bytes::new(), 0)
             }
             Err(_) => return StreamEnd::Gone("the reading ended unexpectedly".into()),
         };
-        let (kind, head) = encode_frames(wanted.group);
+        let (kind, head) = encode_frames(wanted.group, commit_index);
         match send.send(kind, &head, &mut [frames]).await {
             Ok(()) => {
                 send.finish();
