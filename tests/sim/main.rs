@@ -15,7 +15,7 @@ use simulator::record::{Recorded, Recorder};
 use simulator::{Batch, Run};
 
 /// Seeds of a run that nobody asked more of.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 
 fn seeds() -> Range<u64> {
     if let Ok(range) = std::env::var("PLIMSOLL_SIM_SEEDS") {
@@ -52,6 +52,18 @@ fn every_seed_keeps_every_promise_under_faults_and_comes_right_after_them() {
         count as f64 / seconds
     );
     assert_eq!(sum.quiet_about(count), None);
+}
+
+/// Seeds of which some swarm failed once.
+const ONCE_FAILED: [u64; 13] = [
+    30, 95, 588, 589, 652, 700, 914, 1171, 1505, 2113, 3606, 10_414, 10_619,
+];
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for seed in ONCE_FAILED {
+        Run::new(seed).go();
+    }
 }
 
 #[test]

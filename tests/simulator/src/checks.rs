@@ -408,6 +408,10 @@ pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
         index <= synced,
         "node {node} takes entry {index} for durable, its disk has synced {synced} (P6)"
     );
+    if index < reader.first_index() {
+        // It stands for the log before it, which was trimmed, or came as a snapshot.
+        return;
+    }
     let found = frames(reader, index, index)
         .frames
         .first()
