@@ -136,10 +136,12 @@ impl Replica {
                 ));
                 None
             }
-            Err(error) => {
+            Err(error) if error.is_damage() => {
                 self.found_damage(peer, first, &error.to_string());
                 None
             }
+            // The disk has trimmed it and has not said so yet. Once it has, the core knows that the peer needs a state.
+            Err(_) => None,
         }
     }
 

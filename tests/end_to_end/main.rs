@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod admission;
+mod catch_up;
 mod client;
 mod damage;
 mod forwarding;

@@ -404,6 +404,10 @@ fn check_restart(before: &View, saved: Ballot, now: &View, end_rotted: bool) {
 /// taken: a completion may speak of an entry that was replaced since.
 pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
     let (node, index) = (view.node, view.durable_index);
+    if index == view.prev.index {
+        // The log begins anew behind this entry: there is none to compare.
+        return;
+    }
     assert!(
         index <= synced,
         "node {node} takes entry {index} for durable, its disk has synced {synced} (P6)"

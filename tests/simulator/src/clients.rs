@@ -13,6 +13,7 @@ use plimsoll::controller::{Command, Outcome as Decided, decode_outcome, encode_c
 use plimsoll::raft::NodeId;
 use plimsoll::replica::{Acked, Answer};
 use plimsoll::wire::{ApiError, BatchBuilder, Codec, ProducerStamp};
+use segment_store::ReadError;
 
 use crate::node::{Ask, Caller, Outcome};
 use crate::swarm::{LATE, PARTITION, PAYLOAD_MAX, Swarm};
@@ -291,8 +292,15 @@ impl World {
         if position >= group.published.high_watermark {
             return;
         }
-        let Ok(index) = group.reader.seek_offset(position) else {
-            return self.met_damage(id, &[partition]);
+        let index = match group.reader.seek_offset(position) {
+            Ok(index) => index,
+            Err(ReadError::OffsetOutOfRange { log_start, .. }) if log_start > position => {
+                // Retention was faster: what is gone is known to be gone.
+                self.summary.retained_past += log_start - position;
+                self.clients.consumers[at].position = log_start;
+                return;
+            }
+            Err(_) => return self.met_damage(id, &[partition]),
         };
         let last = group.published.applied_index.min(index + 16);
         let (next, whole) =

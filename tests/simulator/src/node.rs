@@ -81,6 +81,10 @@ pub(crate) struct Turn {
     pub(crate) transferred: u64,
     /// Answers to requests for a change of membership.
     pub(crate) changed: u64,
+    /// States taken from a leader.
+    pub(crate) installs: u64,
+    /// Messages to peers that were far behind.
+    pub(crate) bulk_sends: u64,
     /// Groups in which something that was read was damaged.
     pub(crate) damaged: Vec<u64>,
     pub(crate) poisoned: bool,

@@ -10,8 +10,8 @@ use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Answer, DiskJob, DiskReport, DiskWorker, Effect, Input, Meters, OpenError, Published,
-    Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
+    Answer, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters, OpenError,
+    Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
 };
 use plimsoll::wire::{ApiError, check_batch};
 use segment_store::fs::Fs;
@@ -267,9 +267,13 @@ impl Process {
         let mut ops = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Disk { number, op } => ops.push((number, op)),
+                Effect::Disk { number, op } => {
+                    turn.installs += u64::from(matches!(op, DiskOp::Install { .. }));
+                    ops.push((number, op));
+                }
                 Effect::SaveBallot(newer) => ballot = Some(newer),
-                Effect::Send { to, envelope, .. } => {
+                Effect::Send { to, envelope, lane } => {
+                    turn.bulk_sends += u64::from(lane == Lane::Bulk);
                     checks.sent(id, group, to, &envelope.content);
                     turn.sends.push((to, envelope));
                 }

@@ -102,6 +102,12 @@ counts! {
     consumed,
     /// Entries committed.
     committed,
+    /// States taken from a leader in place of entries that were trimmed.
+    installs,
+    /// Messages to peers that were far behind.
+    bulk_sends,
+    /// Records that retention let go before a consumer had read them.
+    retained_past,
     /// Truncations of logs.
     truncations,
     /// Virtual milliseconds.
@@ -147,6 +153,8 @@ impl Summary {
             ("commands", self.commands, seeds),
             ("records consumed", self.consumed, 50 * seeds),
             ("truncations", self.truncations, seeds / 10),
+            ("installs", self.installs, seeds / 20),
+            ("messages to peers far behind", self.bulk_sends, seeds),
         ];
         let quiet = least.iter().find(|(_, found, least)| found < least);
         quiet.map(|(what, found, least)| {

@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 use plimsoll::raft;
-use plimsoll::replica::ReplicaConfig;
+use plimsoll::replica::{Pacer, ReplicaConfig};
 use plimsoll::wire::BatchCaps;
 use segment_store::LogOptions;
 
@@ -124,6 +124,10 @@ pub(crate) struct Swarm {
     pub(crate) preparer: bool,
     pub(crate) log: LogOptions,
     pub(crate) snapshot_every_entries: u64,
+    /// Bytes that a partition keeps at least; without, everything.
+    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) catch_up_lag_bytes: u64,
+    pub(crate) catch_up_bytes_per_s: u64,
     pub(crate) request_timeout_ms: u64,
     pub(crate) weather: Weather,
     pub(crate) disk_delay_max: Micros,
@@ -173,7 +177,12 @@ impl Swarm {
         if faults.is_empty() {
             faults.push(Fault::Transfer);
         }
-        Swarm {
+        // From a generator apart, so that all else of a seed is drawn as ever.
+        let apart = rng.clone();
+        let swarm = Swarm {
+            retention_bytes: None,
+            catch_up_lag_bytes: 64 << 20,
+            catch_up_bytes_per_s: 64 << 20,
             nodes: pick(rng, &[1, 3, 3, 3, 3, 5]),
             spares,
             late: rng.bool().then(|| rng.u64(500 * MILLI..2 * SECOND)),
@@ -203,7 +212,25 @@ impl Swarm {
             think_max: pick(rng, &[2 * MILLI, 10 * MILLI, 50 * MILLI]),
             value_len_max: pick(rng, &[32, 200, 3_000]),
             forward: rng.bool(),
+        };
+        swarm.draw_retention(apart)
+    }
+
+    /// How far behind a peer may be, and how little is kept for it. What one replica must repair, the others must not have let
+    /// go, so nothing rots where anything is let go.
+    fn draw_retention(mut self, mut rng: Rng) -> Swarm {
+        self.catch_up_lag_bytes = pick(&mut rng, &[2 << 10, 30 << 10, 64 << 20]);
+        self.catch_up_bytes_per_s = pick(&mut rng, &[200 << 10, 64 << 20]);
+        if self.has(Fault::Rot) || rng.u32(0..8) == 0 {
+            return self;
         }
+        self.retention_bytes = pick(&mut rng, &[Some(1), Some(1), Some(30 << 10)]);
+        self.snapshot_every_entries = pick(&mut rng, &[8, 40]);
+        self.log.segment_bytes_first = 8 << 10;
+        self.log.segment_bytes_max = pick(&mut rng, &[8 << 10, 16 << 10]);
+        self.restart_after_max = 4 * SECOND;
+        self.value_len_max = self.value_len_max.max(1_000);
+        self
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
@@ -231,6 +258,8 @@ impl Swarm {
     pub(crate) fn core_config(&self, node: u64, seed: u64) -> raft::Config {
         raft::Config {
             in_flight_bytes_max: self.in_flight_bytes_max,
+            catch_up_lag_bytes: self.catch_up_lag_bytes,
+            catch_up_in_flight_bytes_max: self.in_flight_bytes_max / 2,
             ..raft::Config::new(node, seed)
         }
     }
@@ -238,6 +267,8 @@ impl Swarm {
     pub(crate) fn replica_config(&self, group: u64) -> ReplicaConfig {
         ReplicaConfig {
             batch_caps: caps(),
+            retention_bytes: self.retention_bytes,
+            pacer: Pacer::new(self.catch_up_bytes_per_s),
             request_timeout_ms: self.request_timeout_ms,
             snapshot_every_entries: self.snapshot_every_entries,
             uncommitted_bytes_max: self.uncommitted_bytes_max,

@@ -352,6 +352,8 @@ impl World {
         let at = usize::try_from(id - 1).expect("nodes are few");
         let turn = self.nodes[at].turn(now, &self.swarm, &mut self.checks);
         self.summary.transfers += turn.transferred;
+        self.summary.installs += turn.installs;
+        self.summary.bulk_sends += turn.bulk_sends;
         self.summary.reconfigurations += turn.changed;
         let life = self.node(id).life;
         self.begin_disk(id);
