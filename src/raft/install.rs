@@ -154,6 +154,7 @@ impl Raft {
         }
         self.durable_index = self.durable_index.max(self.log.prev().index);
         self.trust_tail_again();
+        self.trust_tail_again();
         if matches!(self.part, Part::Follower(_)) {
             self.acknowledge_durable();
         }

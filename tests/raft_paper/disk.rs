@@ -29,7 +29,7 @@ pub(crate) struct Log {
     pub(crate) base: (Index, Membership),
     entries: Vec<Entry>,
     /// Last entry of the state that was given, 0 if none was.
-    state: Index,
+    pub(crate) state: Index,
 }
 
 impl Log {

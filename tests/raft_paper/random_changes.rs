@@ -9,18 +9,30 @@ use plimsoll::raft::{ChangeError, LogId, NodeId, Role};
 use crate::cluster::Cluster;
 use crate::random::{Weather, disturb, recover};
 
-const SEEDS: u64 = 200;
-const STEPS: usize = 3_000;
+const SEEDS: u64 = 60;
+const STEPS: usize = 15_000;
 /// Nodes there are; the group is made of some of them.
 const NODES: u64 = 6;
 
-fn each_seed(run: impl Fn(u64) + std::panic::RefUnwindSafe) {
+/// Runs every seed; together they must have committed a lot and given some nodes a state, or the faults are too wild or too
+/// tame.
+fn each_seed(run: impl Fn(u64) -> Cluster + std::panic::RefUnwindSafe) {
+    let (mut with_installs, mut committed) = (0, 0);
     for seed in 0..SEEDS {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("seed {seed} fails");
-            std::panic::resume_unwind(panic);
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok(cluster) => {
+                let installed = cluster.nodes.values().any(|host| host.log.state > 0);
+                with_installs += u64::from(installed);
+                committed += cluster.history.committed_index();
+            }
+            Err(panic) => {
+                eprintln!("seed {seed} fails");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    let enough = with_installs > SEEDS / 20 && committed > 40 * SEEDS;
+    assert!(enough, "{with_installs} of {SEEDS}, {committed} entries");
 }
 
 #[test]
@@ -28,7 +40,7 @@ fn random_changes_of_members_break_no_promise_and_come_to_their_end() {
     each_seed(run_changes);
 }
 
-fn run_changes(seed: u64) {
+fn run_changes(seed: u64) -> Cluster {
     let mut rng = Rng::with_seed(seed);
     let mut cluster = Cluster::new(3);
     for node in 4..=NODES {
@@ -40,9 +52,16 @@ fn run_changes(seed: u64) {
         if rng.u32(0..25) == 0 {
             change_any(&mut cluster, &mut rng);
         }
+        if rng.u32(0..50) == 0 {
+            start_any(&mut cluster, &mut rng);
+        }
+        if rng.u32(0..300) == 0 {
+            trim_any(&mut cluster, &mut rng);
+        }
     }
     settle_on(&mut cluster, &[1, 2, 3, 4, 5]);
     settle_on(&mut cluster, &[4, 5, 6]);
+    cluster
 }
 
 /// Some leader, rightful or not, is asked for some change: what it refuses changes nothing.
@@ -67,6 +86,30 @@ fn change_any(cluster: &mut Cluster, rng: &mut Rng) {
     if cluster.change(node, &voters, &learners).is_err() {
         let core = cluster.core(node);
         assert_eq!((core.last_index(), core.membership().1.clone()), before);
+    }
+}
+
+/// Nobody stays down for long, or nothing would ever be committed.
+fn start_any(cluster: &mut Cluster, rng: &mut Rng) {
+    let node = rng.choice(cluster.ids()).unwrap();
+    if !cluster.is_up(node) {
+        cluster.start(node);
+    }
+}
+
+/// Trims some of what is committed at a node: whoever lacks it must be given a state.
+fn trim_any(cluster: &mut Cluster, rng: &mut Rng) {
+    let node = rng.choice(cluster.ids()).unwrap();
+    if !cluster.is_up(node) || cluster.core(node).is_pending() {
+        return;
+    }
+    let core = cluster.core(node);
+    let (kept, upto) = (
+        core.first_index() - 1,
+        core.commit_index().min(core.durable_index()),
+    );
+    if upto > kept {
+        cluster.trim(node, rng.u64(kept + 1..=upto));
     }
 }
 
@@ -118,20 +161,27 @@ fn random_losses_of_log_ends_cost_nothing_that_has_another_copy() {
     each_seed(run_losses);
 }
 
-fn run_losses(seed: u64) {
+fn run_losses(seed: u64) -> Cluster {
     let mut rng = Rng::with_seed(seed);
     let mut cluster = Cluster::new(*rng.choice(&[3, 3, 5]).unwrap());
     let weather = Weather::any(&mut rng);
     for _ in 0..STEPS {
         disturb(&mut cluster, &weather, &mut rng);
-        if rng.u32(0..60) == 0 {
+        if rng.u32(0..1_200) == 0 {
             lose_any(&mut cluster, &mut rng);
+        }
+        if rng.u32(0..50) == 0 {
+            start_any(&mut cluster, &mut rng);
+        }
+        if rng.u32(0..300) == 0 {
+            trim_any(&mut cluster, &mut rng);
         }
     }
     recover(&mut cluster);
     for node in cluster.ids() {
         assert!(!cluster.core(node).tail_suspect());
     }
+    cluster
 }
 
 /// A node that is down, or goes down, finds the end of its log gone: as far as all that is committed there has another copy.
