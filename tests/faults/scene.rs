@@ -176,11 +176,11 @@ async fn all_have(client: &Client, partition: u32, nodes: usize, end: u64) -> bo
         return false;
     };
     let ours = |topic: Option<&str>, of: Option<u32>| topic == Some(TOPIC) && of == Some(partition);
-    let group = status
-        .groups
-        .iter()
-        .find(|group| ours(group.topic.as_deref(), group.partition))
-        .expect("the topic's groups are in the status");
+    let mut groups = status.groups.iter();
+    let Some(group) = groups.find(|group| ours(group.topic.as_deref(), group.partition)) else {
+        // A node that has just started has not heard of the topic yet.
+        return false;
+    };
     let replicas = &group.replicas;
     replicas.len() == nodes && replicas.iter().all(|replica| replica.high_watermark >= end)
 }
