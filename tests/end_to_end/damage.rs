@@ -264,6 +264,42 @@ async fn an_entry_damaged_everywhere_halts_its_group_alone_until_one_copy_is_bac
 }
 
 #[tokio::test]
+async fn a_lost_ballot_keeps_one_replica_out_while_the_rest_of_its_node_serves() {
+    let (mut cluster, group) = filled().await;
+    let other = fill(&cluster, "boats").await;
+    cluster.stop_node(2);
+    let ballot = cluster.group_dir(2, group).join("ballot");
+    let bytes = vec![0x5a; fs::metadata(&ballot).unwrap().len() as usize];
+    fs::write(&ballot, &bytes).unwrap();
+    let before = frames(&cluster.group_dir(2, group));
+    cluster.start_node(2);
+    assert!(consume(&cluster, "boats", 2).await == values());
+    let client = cluster.client().await;
+    until("the rest of node 2 takes part", async || {
+        let Ok(status) = client.admin().status().await else {
+            return false;
+        };
+        let role = |group: u64| {
+            let found = status.groups.iter().find(|found| found.group == group)?;
+            let replica = found.replicas.iter().find(|replica| replica.node == 2)?;
+            Some(replica.role)
+        };
+        role(group) == Some(ReplicaRole::Unknown)
+            && matches!(
+                role(other),
+                Some(ReplicaRole::Leader | ReplicaRole::Follower)
+            )
+    })
+    .await;
+    client.close().await;
+    assert!(!cluster.node(2).ready());
+    assert!(consume(&cluster, "ships", 1).await == values());
+    cluster.stop_node(2);
+    assert_eq!(frames(&cluster.group_dir(2, group)), before);
+    assert_eq!(fs::read(&ballot).unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn rot_that_nobody_reads_is_found_and_repaired_while_the_node_serves() {
     let (mut cluster, group) = filled().await;
     let dirs: BTreeSet<PathBuf> = (1..=3).map(|node| cluster.group_dir(node, group)).collect();

@@ -187,6 +187,66 @@ fn entries_that_nobody_has_halt_the_replica_until_somebody_has_them() {
 }
 
 #[test]
+fn entries_that_were_never_committed_are_given_up_once_others_have_committed_others() {
+    let mut cluster = Cluster::three();
+    for sequence in 0..10 {
+        cluster.acked(1, &batch_of(5, 0, sequence, 1, 2_000));
+    }
+    cluster.run_for(200);
+    // A leader that nobody hears any more writes on.
+    cluster.isolate(1);
+    for sequence in 10..16 {
+        cluster.offer(1, &batch_of(5, 0, sequence, 1, 2_000), false);
+    }
+    cluster.quiet();
+    let last = cluster.node(1).reader.last_index();
+    cluster.run_until(|cluster| matches!(cluster.leader(), Some(2 | 3)));
+    let leader = cluster.leader().unwrap();
+    for sequence in 10..30 {
+        cluster.acked(leader, &batch_of(5, 0, sequence, 1, 100));
+    }
+    let position = {
+        let frames = cluster
+            .node(1)
+            .reader
+            .read(1, last - 2, usize::MAX)
+            .unwrap();
+        4096 + frames.bytes.len() as u64
+    };
+    cluster.crash(1);
+    let path = segment_of(&cluster, 1);
+    cluster.disk(1).flip_bit(&path, position - 100, 0);
+    let mut repairing = Repairing::new(GROUP, mend(&cluster, 1).unwrap());
+    let step = repairing.next(0, &[leader]).unwrap();
+    let RepairStep::Ask { peer, first, last } = step else {
+        panic!("{step:?}");
+    };
+    let others = cluster
+        .node(leader)
+        .reader
+        .read_before(first, last, 1 << 20);
+    let others = others.unwrap();
+    // Of entries that are not known to be committed nothing follows.
+    let unproven = RepairAnswer::Frames(others.clone());
+    repairing.answered(0, peer, last, unproven).unwrap();
+    let step = repairing.next(0, &[leader]).unwrap();
+    let RepairStep::Wait { until } = step else {
+        panic!("{step:?}");
+    };
+    assert!(repairing.status().halted);
+    let committed = RepairAnswer::Committed(others);
+    repairing.answered(until, peer, last, committed).unwrap();
+    let step = repairing.next(until, &[leader]).unwrap();
+    assert_eq!(step, RepairStep::Whole);
+    cluster.heal();
+    cluster.start(1);
+    assert!(cluster.node(1).replica.raft().tail_suspect());
+    cluster.run_until(|cluster| !cluster.node(1).replica.raft().tail_suspect());
+    cluster.run_for(1_000);
+    cluster.check_identical();
+}
+
+#[test]
 fn replica_that_lost_its_log_is_suspect_until_a_later_leader_filled_it_and_trusted_from_then_on() {
     let mut cluster = Cluster::three();
     for sequence in 0..10 {
