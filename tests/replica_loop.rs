@@ -159,6 +159,7 @@ fn spec(group: u64) -> GroupSpec {
         group,
         voters: vec![1, 2, 3],
         others: Vec::new(),
+        moved: false,
         preferred: Some(1),
         state_machine: None,
     }
@@ -405,6 +406,7 @@ async fn founders_that_left_and_come_back_empty_do_not_elect_each_other() {
         // The group lives on nodes 4 to 6, which are not heard here.
         let returned = GroupSpec {
             others: vec![4, 5, 6],
+            moved: true,
             ..spec(GROUP)
         };
         back.push(replicas.open(returned).await.unwrap());
@@ -423,6 +425,24 @@ async fn founders_that_left_and_come_back_empty_do_not_elect_each_other() {
         let alone = tokio::time::timeout(CAMPAIGNS_WITHIN, group.watermark().leader_changed(None));
         assert!(alone.await.is_err(), "somebody leads");
         assert_eq!(group.status().await.unwrap().voters, [4, 5, 6]);
+    }
+    nodes.stop().await;
+}
+
+#[tokio::test]
+async fn a_founder_that_was_never_opened_before_its_group_moved_founds_nothing() {
+    let nodes = Nodes::three();
+    for _ in 0..2 {
+        for replicas in &nodes.replicas {
+            let late = GroupSpec {
+                others: vec![4, 5, 6],
+                moved: true,
+                ..spec(GROUP)
+            };
+            let group = replicas.open(late).await.unwrap();
+            assert_eq!(group.status().await.unwrap().voters, [4, 5, 6]);
+            replicas.close(GROUP, Removal::Nothing).await.unwrap();
+        }
     }
     nodes.stop().await;
 }

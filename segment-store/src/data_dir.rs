@@ -207,6 +207,15 @@ impl DataDir {
         Ok(groups)
     }
 
+    /// Groups of which a replica was here and went elsewhere, ascending.
+    pub fn left_groups(&self) -> Result<Vec<u64>, Fault> {
+        let names = self.list_groups()?;
+        let group = |name: &String| name.strip_suffix(LEFT)?.parse().ok();
+        let mut groups: Vec<u64> = names.iter().filter_map(group).collect();
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
     /// Makes the folder of a group, durable, if it is not there yet.
     pub fn ensure_group(&self, group: u64) -> Result<PathBuf, Fault> {
         let dir = self.group_dir(group);

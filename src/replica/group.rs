@@ -34,6 +34,9 @@ pub struct GroupSpec {
     pub voters: Vec<NodeId>,
     /// The other nodes that may hold a replica: where one that was on this node before, and left, looks for the log when it comes back.
     pub others: Vec<NodeId>,
+    /// Whether the group has moved since it was created: then a replica without a folder is not one of those that it began with, whoever
+    /// they were.
+    pub moved: bool,
     /// The voter that should lead a young group: its first election timeout is the shortest.
     pub preferred: Option<NodeId>,
     /// What applies the commands, for group 0.

@@ -86,6 +86,10 @@ impl Opener {
     /// Opens or creates the group's files and reads what its replica starts with.
     pub(crate) fn open(&self, spec: GroupSpec) -> Result<OpenedGroup, OpenError> {
         let group = spec.group;
+        if spec.moved && !self.has_folder(group)? && self.data_dir.left_group(group)?.is_none() {
+            // As if it had left before: it must not begin as one of the founders, now or when it is opened again.
+            self.data_dir.leave_group(group, 0)?;
+        }
         let dir = self.data_dir.ensure_group(group)?;
         let identity = LogIdentity {
             cluster: self.cluster,
@@ -185,6 +189,12 @@ impl Opener {
             self.preparer.clone(),
             voters,
         )
+    }
+
+    fn has_folder(&self, group: u64) -> Result<bool, Fault> {
+        let dir = self.data_dir.group_dir(group);
+        let exists = self.fs.exists(&dir);
+        exists.map_err(|error| Fault::new("looking for", &dir, error))
     }
 
     /// Removes the folder of a group that is not open here and lives on elsewhere; its term is kept, as it may come back.

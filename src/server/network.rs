@@ -19,6 +19,7 @@ use super::error::{NodeFailure, StartError};
 use super::metrics::Metrics;
 use super::peer::{Expelled, Outgoing, Peers};
 use super::producer_ids::ProducerIds;
+use super::reconcile::Leftovers;
 use super::repair::{self, Repairs, Scrubber};
 use super::shared::Shared;
 use super::{accept, mover, produce, reconcile, transfer};
@@ -130,10 +131,9 @@ impl Network {
             boot,
         } = prepared;
         let endpoint = listen(&config, &credentials)?;
-        let leftovers = data_dir.groups().map_err(|error| StartError::DataDir {
-            path: config.node.data_dir.clone(),
-            reason: error.to_string(),
-        })?;
+        let leftovers = Leftovers::find(&data_dir);
+        let leftovers =
+            leftovers.map_err(|fault| unusable(&config.node.data_dir, &fault.into()))?;
         let memory = data_dir.memory();
         let (peers, expelled) = peers(&config, &endpoint, &data_dir, &boot)?;
         let (fatal, poisoned) = mpsc::unbounded_channel();
@@ -229,6 +229,7 @@ pub(super) fn controller(founders: &[u64], view: &ControllerView) -> GroupSpec {
         group: CONTROLLER_GROUP,
         voters: voters.collect(),
         others: Vec::new(),
+        moved: false,
         preferred: founders.first().copied(),
         state_machine: Some(Box::new(ControllerMachine::new(view.clone()))),
     }

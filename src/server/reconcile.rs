@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segment_store::{DataDir, Fault};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,10 +22,28 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Groups that are opened at a time: their disk work is small, and waits for the disk more than for the processor.
 const OPENING_MAX: usize = 16;
 
-/// Follows the controller's view for as long as the node runs. `leftovers` are the folders found at the start.
-pub(super) async fn reconcile(shared: Arc<Shared>, leftovers: Vec<u64>) {
+/// What earlier times left on the disk.
+#[derive(Debug)]
+pub(super) struct Leftovers {
+    /// Groups that have a folder and are not open.
+    folders: BTreeSet<u64>,
+    /// Groups of which a replica was here and went elsewhere.
+    left: BTreeSet<u64>,
+}
+
+impl Leftovers {
+    /// Those that are found at the start.
+    pub(super) fn find(data_dir: &DataDir) -> Result<Leftovers, Fault> {
+        Ok(Leftovers {
+            folders: data_dir.groups()?.into_iter().collect(),
+            left: data_dir.left_groups()?.into_iter().collect(),
+        })
+    }
+}
+
+/// Follows the controller's view for as long as the node runs.
+pub(super) async fn reconcile(shared: Arc<Shared>, mut leftovers: Leftovers) {
     let mut changes = shared.view.subscribe();
-    let mut leftovers: BTreeSet<u64> = leftovers.into_iter().collect();
     loop {
         let revision = *changes.borrow_and_update();
         let state = shared.view.state();
@@ -70,15 +89,19 @@ fn meet(shared: &Shared, state: &State) {
 }
 
 /// Opens what belongs here, closes and deletes what does not any more. False if not all of that could be done.
-async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u64>) -> bool {
+async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut Leftovers) -> bool {
     let here = shared.config.node.id;
     let open: BTreeSet<u64> = shared.replicas.groups().into_iter().collect();
-    leftovers.extend(shared.replicas.repairs().iter().map(|repair| repair.group));
+    leftovers
+        .folders
+        .extend(shared.replicas.repairs().iter().map(|repair| repair.group));
     let gone = open
-        .union(leftovers)
+        .iter()
+        .chain(&leftovers.folders)
+        .chain(&leftovers.left)
         .copied()
         .filter(|group| state.is_deleted(*group))
-        .collect::<Vec<_>>();
+        .collect::<BTreeSet<_>>();
     for group in gone {
         shared.peers.close_group(group);
         if shared.replicas.repair(group).is_some() {
@@ -90,13 +113,14 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
                 tracing::error!(group, %error, "the folder of a deleted topic cannot be removed");
             }
         }
-        leftovers.remove(&group);
+        leftovers.folders.remove(&group);
+        leftovers.left.remove(&group);
     }
     let elsewhere = |group: &u64| {
         let partition = state.partition(*group);
         partition.is_some_and(|partition| !partition.holders.contains(&here))
     };
-    let moved = open.union(leftovers).copied().filter(elsewhere);
+    let moved = open.union(&leftovers.folders).copied().filter(elsewhere);
     let moved = moved.collect::<BTreeSet<u64>>();
     let removed = remove_moved(shared, moved, leftovers).await;
     // Some may have come back while others were removed.
@@ -111,12 +135,13 @@ async fn settle(shared: &Arc<Shared>, state: &State, leftovers: &mut BTreeSet<u6
             group: partition.group,
             voters: partition.founders.clone(),
             others: others(&partition.holders, here),
+            moved: partition.version > 0,
             preferred: partition.replicas.first().copied(),
             state_machine: None,
         })
         .collect::<Vec<_>>();
     for spec in &specs {
-        leftovers.remove(&spec.group);
+        leftovers.folders.remove(&spec.group);
     }
     let whole = shared.replicas.repairs().is_empty();
     open_all(shared, specs).await && removed && whole
@@ -131,11 +156,7 @@ fn others(holders: &[u64], here: u64) -> Vec<u64> {
 ///
 /// This node may be reading an old state: the partition may have come back to it meanwhile. So the replica is closed first, and asserts
 /// nothing any more; what the controller says after that decides.
-async fn remove_moved(
-    shared: &Shared,
-    moved: BTreeSet<u64>,
-    leftovers: &mut BTreeSet<u64>,
-) -> bool {
+async fn remove_moved(shared: &Shared, moved: BTreeSet<u64>, leftovers: &mut Leftovers) -> bool {
     if moved.is_empty() {
         return true;
     }
@@ -144,7 +165,7 @@ async fn remove_moved(
         if let Err(error) = shared.replicas.close(*group, Removal::Nothing).await {
             tracing::error!(group, %error, "a replica that moved elsewhere cannot be closed");
         }
-        leftovers.insert(*group);
+        leftovers.folders.insert(*group);
     }
     if shared.catch_up_with_controller().await.is_err() {
         return false;
@@ -164,7 +185,8 @@ async fn remove_moved(
                 tracing::error!(group, %error, "the folder of a replica that moved elsewhere cannot be removed");
             }
         }
-        leftovers.remove(&group);
+        leftovers.folders.remove(&group);
+        leftovers.left.insert(group);
     }
     true
 }

@@ -59,6 +59,7 @@ fn what_stays_of_a_replica_that_went_elsewhere_is_its_highest_term() {
             fs.power_cycle();
             assert_eq!(dir.left_group(7).unwrap(), Some(kept), "seed {seed}");
             assert_eq!(dir.groups().unwrap(), Vec::<u64>::new());
+            assert_eq!(dir.left_groups().unwrap(), [7]);
         }
         let page = path().join("groups/7.left");
         fs.flip_bit(&page, 30, 1);
