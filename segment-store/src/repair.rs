@@ -155,12 +155,12 @@ impl Repair {
     ///
     /// # Errors
     /// [`RepairError::Unproven`]: nothing was taken.
-    pub fn accept(&mut self, frames: Bytes) -> Result<u64, RepairError> {
+    pub fn accept(&mut self, frames: &Bytes) -> Result<u64, RepairError> {
         let (at, proven) = self.prove(frames.clone())?;
         let first = proven.first;
         let path = crate::segment::fetched_path(&self.dir, first);
         let written = self.fs.create(&path, frames.len() as u64);
-        let written = written.and_then(|file| file.write_all_at(&frames, 0));
+        let written = written.and_then(|file| file.write_all_at(frames, 0));
         if let Err(error) = written {
             // It counts for nothing, and is cleared away when the log is looked at again.
             let _ = self.fs.remove(&path);

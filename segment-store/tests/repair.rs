@@ -27,7 +27,7 @@ fn fill(repair: &mut Repair, from: &LogReader) -> Result<(), RepairError> {
             .read_before(missing.first, missing.last, 2_000)
             .unwrap();
         assert!(!frames.is_empty(), "the other copy has {missing:?}");
-        repair.accept(frames)?;
+        repair.accept(&frames)?;
     }
     Ok(())
 }
@@ -249,12 +249,12 @@ fn frames_of_another_history_are_not_taken() {
         Bytes::new(),
     ] {
         assert!(matches!(
-            repair.accept(wrong),
+            repair.accept(&wrong),
             Err(RepairError::Unproven(_))
         ));
     }
     assert!(matches!(repair.finish(), Err(RepairError::Incomplete)));
-    assert_eq!(repair.accept(true_one).unwrap(), 1);
+    assert_eq!(repair.accept(&true_one).unwrap(), 1);
     repair.finish().unwrap();
 }
 
@@ -301,9 +301,9 @@ fn a_damaged_log_gives_what_it_still_has_to_others_that_are_damaged_elsewhere() 
     let nothing = first.read_before(in_first.first, in_first.last, 1 << 20);
     assert!(nothing.unwrap().is_empty());
     let for_first = second.read_before(in_first.first, in_first.last, 1 << 20);
-    first.accept(for_first.unwrap()).unwrap();
+    first.accept(&for_first.unwrap()).unwrap();
     let for_second = first.read_before(in_second.first, in_second.last, 1 << 20);
-    second.accept(for_second.unwrap()).unwrap();
+    second.accept(&for_second.unwrap()).unwrap();
     for (fs, mut repair) in [(one, first), (two, second)] {
         repair.finish().unwrap();
         let (log, _) = open(&fs, Path::new(DIR)).unwrap();

@@ -272,8 +272,7 @@ pub fn open_files(
         let what = "no file of the log is left".to_owned();
         return Err(OpenError::Damaged { group, what });
     }
-    let open_log = || {
-        let preparer = preparer.clone();
+    let open_log = |preparer| {
         let log = Log::open(Arc::clone(fs), dir, identity, options.clone(), preparer);
         log.map_err(|source| match source.is_damage() {
             true => OpenError::Damaged {
@@ -283,7 +282,7 @@ pub fn open_files(
             false => OpenError::Log { group, source },
         })
     };
-    let (mut log, mut recovered) = open_log()?;
+    let (mut log, mut recovered) = open_log(preparer.clone())?;
     let snapshot = load_snapshot(fs.as_ref(), dir, group)?;
     let unfinished = snapshot
         .as_ref()
@@ -292,7 +291,7 @@ pub fn open_files(
         log.reset(base)
             .map_err(|error| begin_error(group, dir, error))?;
         drop(log);
-        (log, recovered) = open_log()?;
+        (log, recovered) = open_log(preparer)?;
     }
     let found = Found {
         group,

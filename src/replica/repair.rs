@@ -194,7 +194,7 @@ impl Repairing {
             return Ok(());
         }
         let bytes = frames.len() as u64;
-        match self.repair.accept(frames) {
+        match self.repair.accept(&frames) {
             Ok(entries) => {
                 self.status.repaired_entries += entries;
                 self.status.repaired_bytes += bytes;

@@ -407,7 +407,7 @@ impl Replica {
             | Input::ReadIndex { token }
             | Input::Transfer { token, .. }
             | Input::ChangeMembership { token, .. } => {
-                self.reply(token, Err(ApiError::Unavailable))
+                self.reply(token, Err(ApiError::Unavailable));
             }
             _ => {}
         }
