@@ -65,6 +65,12 @@ impl Installs {
         index <= self.contained.0
     }
 
+    /// Bytes of states held here.
+    pub(super) fn bytes(&self) -> u64 {
+        let sending = self.sending.values().map(|state| state.len() as u64);
+        sending.sum::<u64>() + self.received.capacity() as u64
+    }
+
     /// Forgets what is being sent: this replica does not lead any more.
     pub(super) fn stop_sending(&mut self) {
         self.sending.clear();
@@ -243,8 +249,9 @@ impl Replica {
         }
     }
 
-    /// Forgets pieces that the core no longer counts.
+    /// Forgets pieces that the core no longer counts, and a state that it did not take.
     pub(super) fn drop_pieces(&mut self) {
+        self.installs.ready = None;
         if !self.raft.is_receiving() && !self.installs.received.is_empty() {
             self.installs.received = Vec::new();
         }

@@ -69,6 +69,8 @@ pub struct Held {
     pub uncommitted_bytes: u64,
     /// Bytes of frames that are not known to be durable here.
     pub unwritten_bytes: u64,
+    /// Bytes of states being given to peers, or received.
+    pub state_bytes: u64,
     /// Bytes of proposals on their way to the leader.
     pub forward_bytes: u64,
     /// Requests of all kinds that wait for an answer.
@@ -82,6 +84,7 @@ impl Replica {
         Held {
             uncommitted_bytes: self.pending.bytes(),
             unwritten_bytes: self.tail.held_bytes(),
+            state_bytes: self.installs.bytes(),
             forward_bytes: self.forward_bytes,
             waiting: waiting + self.pending.len() + self.forwards.len(),
         }

@@ -14,6 +14,8 @@ use crate::world::World;
 pub(crate) const FRAME_MAX: u64 = PAYLOAD_MAX as u64 + 64;
 /// What a waiting proposal counts for at least, so that their number is limited with their bytes.
 const PROPOSAL_MIN: u64 = 64;
+/// States of the groups of a run are small; a leader may be giving one to each peer.
+const STATES_MAX: u64 = 4 << 20;
 /// Questions that the clients of a run can have open at one node.
 const QUESTIONS_MAX: u64 = 1_024;
 
@@ -50,6 +52,7 @@ impl Process {
                 ("uncommitted bytes", held.uncommitted_bytes, own),
                 ("forwarded bytes", held.forward_bytes, own),
                 ("unwritten bytes", held.unwritten_bytes, own + peers),
+                ("bytes of states", held.state_bytes, STATES_MAX),
                 (
                     "waiting requests",
                     held.waiting as u64,
