@@ -14,15 +14,15 @@ use plimsoll::controller::{
 use plimsoll::raft::{Append, AppendOutcome, LogId, Membership, Message, Run};
 use plimsoll::replica::StateMachine;
 use plimsoll::wire::{
-    ApiError, BatchBuilder, Codec, Content, Envelope, FetchFrom, ForwardAck, Metadata, NodeInfo,
-    NodeReport, PartitionInfo, ProducerStamp, ReplicaReport, ReplicaRole, Reply, Request,
-    StreamHello, TopicInfo, encode_envelopes, encode_hello, encode_reply, encode_report,
-    encode_request,
+    ApiError, BatchBuilder, Codec, Content, Envelope, FetchFrom, ForwardAck, Greeting, Metadata,
+    NodeInfo, NodeReport, PartitionInfo, ProducerStamp, ReplicaReport, ReplicaRole, Reply, Request,
+    StreamHello, TopicInfo, encode_envelopes, encode_frames, encode_greeting, encode_hello,
+    encode_reply, encode_report, encode_request,
 };
 use segment_store::fs::Fs;
 use segment_store::{BallotFile, Frame, FrameHeader, UnstampedFrame, kind, snapshot};
 
-use super::targets::{DIR, GROUP, PAYLOAD_MAX, SNAPSHOT, disk, open};
+use super::targets::{CLUSTER, DIR, GROUP, PAYLOAD_MAX, SNAPSHOT, disk, open};
 
 /// The corpus of the target of that name. Never empty, and each input is good.
 pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
@@ -184,15 +184,21 @@ fn topic(name: &str) -> Command {
         name: name.to_owned(),
         partitions: 3,
         replicas: 3,
-        nodes: vec![1, 2, 3],
         partitions_max: 100,
         token: 4,
     }
 }
 
+fn found() -> Command {
+    let node = |node| (node, format!("host-{node}.example:7610"));
+    Command::Found {
+        nodes: [1, 2, 3].map(node).into(),
+    }
+}
+
 fn controller_state() -> Vec<u8> {
     let mut machine = ControllerMachine::new(ControllerView::default());
-    let commands = [topic("ships"), topic("a-name-that-is-not-inlined")];
+    let commands = [found(), topic("ships"), topic("a-name-that-is-not-inlined")];
     for (index, command) in (1..).zip(commands) {
         machine.apply(LogId { term: 1, index }, &encode_command(&command));
     }
@@ -204,7 +210,15 @@ fn commands() -> Vec<Vec<u8>> {
         name: "ships".to_owned(),
     };
     let ids = Command::AllocateProducerIds { count: 100 };
-    let mut all: Vec<Vec<u8>> = [topic("ships"), delete, ids]
+    let replace = Command::ReplaceNode {
+        old: 2,
+        new: 4,
+        address: "host-4.example:7610".to_owned(),
+    };
+    let settle = Command::Settle {
+        groups: vec![(1, 2), (3, 4)],
+    };
+    let mut all: Vec<Vec<u8>> = [found(), topic("ships"), delete, ids, replace, settle]
         .iter()
         .map(encode_command)
         .collect();
@@ -291,10 +305,21 @@ fn peers() -> Vec<Vec<u8>> {
             commit_index: 8,
             high_watermark: 20,
             log_start: 0,
-            followers: vec![],
+            voters: vec![1, 2, 3],
+            learners: vec![4],
+            followers: vec![(1, 9)],
         }],
     };
     all.push(framed(&encode_report(&report).1, &[]));
+    let greeting = Greeting {
+        cluster: CLUSTER,
+        node: 3,
+        replica: [0xee; 16],
+        boot: 7,
+        nonces: vec![1, 2, 3],
+    };
+    all.push(framed(&encode_greeting(&greeting).1, &[]));
+    all.push(framed(&encode_frames(GROUP, 9).1, &[]));
     all
 }
 
@@ -371,6 +396,7 @@ fn configs() -> Vec<Vec<u8>> {
             data_dir: "data".into(),
             listen: "127.0.0.1:7601".parse().expect("an address"),
             admin: "127.0.0.1:7701".parse().expect("an address"),
+            joins: false,
         },
         tls,
         nodes,

@@ -11,8 +11,8 @@ use plimsoll::config::{ClientConfig, Config};
 use plimsoll::controller::{ControllerMachine, ControllerView, decode_command, decode_outcome};
 use plimsoll::replica::StateMachine;
 use plimsoll::wire::{
-    BatchCaps, BatchReader, Codec, PeerCaps, check_batch, decode_envelopes, decode_hello,
-    decode_reply, decode_report, decode_request, kind, peek_head,
+    BatchCaps, BatchReader, Codec, PeerCaps, check_batch, decode_envelopes, decode_frames,
+    decode_greeting, decode_hello, decode_reply, decode_report, decode_request, kind, peek_head,
 };
 use segment_store::fs::{Fs, SimFs, ensure_dir};
 use segment_store::{
@@ -225,6 +225,8 @@ fn peer(data: &[u8]) -> bool {
     let mut good = decode_envelopes(kind::ENVELOPES, head, body, &small).is_ok();
     good |= decode_hello(kind::HELLO, head).is_ok();
     good |= decode_report(kind::REPORT, head).is_ok();
+    good |= decode_greeting(kind::GREETING, head).is_ok();
+    good |= decode_frames(kind::FRAMES, head).is_ok();
     good
 }
 

@@ -241,6 +241,7 @@ impl Ours {
 
 fn tell(core: &mut Raft, now: Millis, done: &Done) {
     match *done {
+        Done::Install => unreachable!("no log is trimmed here, so nobody is offered a snapshot"),
         Done::Ballot(ballot) => core.ballot_durable(ballot),
         Done::Write { id, truncations } => core.durable(now, id, truncations),
     }
