@@ -31,12 +31,10 @@ pub(crate) enum Spoil {
     BallotPage,
     /// A byte in each of the two pages of a ballot.
     Ballot,
-    /// A byte of a snapshot.
-    Snapshot,
 }
 
 /// All of them.
-pub(crate) const SPOILS: [Spoil; 10] = [
+pub(crate) const SPOILS: [Spoil; 9] = [
     Spoil::SealedFrame,
     Spoil::TailFrame,
     Spoil::HeaderPage,
@@ -46,7 +44,6 @@ pub(crate) const SPOILS: [Spoil; 10] = [
     Spoil::MissingSegment,
     Spoil::BallotPage,
     Spoil::Ballot,
-    Spoil::Snapshot,
 ];
 
 /// A file as it was before.
@@ -81,7 +78,6 @@ pub(crate) fn spoil(folder: &Path, what: Spoil, dice: &mut fastrand::Rng) -> Opt
             flip(24);
             flip(PAGE + 24);
         }
-        Spoil::Snapshot => flip(before.len() - 1),
         Spoil::CutSealed => bytes.truncate(before.len() / 2),
         Spoil::CutTail => {
             let (at, len) = *frames_of(&before).first()?;
@@ -96,15 +92,9 @@ pub(crate) fn spoil(folder: &Path, what: Spoil, dice: &mut fastrand::Rng) -> Opt
     Some(Spoilt { path, before })
 }
 
-/// The file to spoil: any snapshot, else one of the partition with most segments.
+/// The file to spoil: one of the partition with most segments.
 fn victim(folder: &Path, what: Spoil, dice: &mut fastrand::Rng) -> Option<PathBuf> {
     let groups = listed(&folder.join("groups"));
-    if what == Spoil::Snapshot {
-        let files = groups.first().map(|group| listed(group))?;
-        return files
-            .into_iter()
-            .rfind(|file| has_extension(file, "snapshot"));
-    }
     let partitions = groups.get(1..)?;
     let segments = |group: &PathBuf| -> Vec<PathBuf> {
         let mut files = listed(group);

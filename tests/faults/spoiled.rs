@@ -94,11 +94,7 @@ async fn spoil_and_serve(rounds: u32) {
         let said_before = scene.cluster.whole_log_of(node).len();
         let spoilt = spoil(&scene.cluster.data_dir(node), what, &mut dice);
         scene.cluster.serve(node);
-        let Some(spoilt) = spoilt else {
-            assert_eq!(what, Spoil::Snapshot, "there is no file for {what:?}");
-            scene.cluster.wait_ready().await;
-            continue;
-        };
+        let spoilt = spoilt.expect("a node that was written to has files of every kind");
         let outcome = outcome(&mut scene, node, what, said_before).await;
         eprintln!("{what:?} on node {node}: {outcome:?}");
         let path = spoilt.path.display();
