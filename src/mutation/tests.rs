@@ -23,6 +23,11 @@ const BUGS: &[Bug] = &[
         "replica::pending::tests::cut_takes_the_tickets_of_lost_entries_and_leaves_the_others",
     ),
     bug(
+        "a wiped node comes back under its number",
+        "46",
+        "server::peer::greet::tests::an_emptied_a_rolled_back_and_a_copied_directory_are_told_apart_and_refused",
+    ),
+    bug(
         "batches of other groups are taken",
         "67",
         "wire::batch::tests::a_batch_for_another_group_is_refused",

@@ -8,6 +8,7 @@
 //! the replica does not campaign until it has.
 
 use super::core::{Part, Raft};
+use super::mutation;
 use super::{Effect, Index, Install, LogId, Membership, Message, Millis, NodeId};
 
 /// Bytes of a state, at most.
@@ -74,7 +75,7 @@ impl Raft {
         let Install {
             offer, offset, len, ..
         } = install;
-        if self.holds(offer.base) {
+        if self.holds(offer.base) && !mutation::is("a state takes what follows it along") {
             return self.acknowledge_base(from, offer.base);
         }
         assert!(
@@ -98,7 +99,7 @@ impl Raft {
             self.effects.push(Effect::KeepPiece { offset });
         }
         let at = (offer.base, offer.snapshot);
-        if received == offer.bytes {
+        if received == offer.bytes || mutation::is("a piece is taken for the whole") {
             self.begin_anew(offer);
         } else {
             self.following().receiving = Some(Receiving { offer, received });
@@ -110,7 +111,11 @@ impl Raft {
 
     /// Whether the log here has the entry, or had it and it was trimmed: then it was committed, here as everywhere.
     fn holds(&self, id: LogId) -> bool {
-        id.index < self.log.prev().index || self.log.id_at(id.index) == Some(id)
+        let conflicts = self.log.id_at(id.index) != Some(id);
+        let stays = mutation::is("a log that conflicts with a state stays");
+        id.index < self.log.prev().index
+            || !conflicts
+            || (stays && id.index <= self.log.last_index())
     }
 
     /// The leader offers a state that is not needed (any more): the log is its own up to `base`.

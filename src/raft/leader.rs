@@ -151,10 +151,13 @@ impl Raft {
         );
         let message = Message::Append(Append {
             term: self.term(),
-            prev: self
-                .log
-                .id_at(plan.first - 1)
-                .expect("a pipeline starts inside the kept log"),
+            prev: match mutation::is("an append names no entry before it") {
+                true => LogId::ZERO,
+                false => self
+                    .log
+                    .id_at(plan.first - 1)
+                    .expect("a pipeline starts inside the kept log"),
+            },
             runs: self.log.slice(plan.first, last),
             last_index: last,
             memberships: self.members.between(plan.first, last),

@@ -130,6 +130,31 @@ const BUGS: &[Bug] = &[
         "pacing::window_is_bounded_in_bytes_and_given_back",
     ),
     bug(
+        "an append names no entry before it",
+        "33",
+        "pacing::leader_offers_new_entries_to_every_peer_before_its_own_disk_has_them",
+    ),
+    bug(
+        "a state takes what follows it along",
+        "49",
+        "install::state_that_is_not_needed_is_answered_with_an_ack_and_changes_nothing",
+    ),
+    bug(
+        "a log that conflicts with a state stays",
+        "50",
+        "install::uncommitted_entries_give_way_to_the_state",
+    ),
+    bug(
+        "a state is never sent",
+        "51",
+        "install::follower_behind_the_kept_log_is_given_a_state_and_then_entries",
+    ),
+    bug(
+        "a piece is taken for the whole",
+        "54",
+        "install::pieces_count_in_order_and_a_gap_is_asked_for_again",
+    ),
+    bug(
         "reads before the term's first commit",
         "36",
         "reads::read_right_after_an_election_waits_for_the_no_op",

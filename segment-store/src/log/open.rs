@@ -206,7 +206,9 @@ impl Log {
         // The name of a file without an entry may be one whose sync failed before its maker was killed, which no later sync makes durable.
         // A file that holds an entry has been through here, or was named by who wrote the entry.
         let empty = self.tail.contents.last_index < self.tail.header.base_index;
-        if empty && !mutation::is("found names are trusted") {
+        let trusted =
+            mutation::is("found names are trusted") || mutation::is("names whose sync failed stay");
+        if empty && !trusted {
             return self.leave_tail();
         }
         let marked = self.tail.mark_durable(self.durable_index);
