@@ -39,7 +39,7 @@ struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Write the whole trace of --seed into this file.
-    #[arg(long, value_name = "FILE", requires = "seed")]
+    #[arg(long, value_name = "FILE", requires = "seed", conflicts_with_all = ["seeds", "count", "replay"])]
     trace: Option<PathBuf>,
     /// Run what this trace file holds again, and say where it goes another way.
     #[arg(long, value_name = "FILE")]
