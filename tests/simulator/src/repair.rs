@@ -3,7 +3,6 @@
 //! Owns what the server's repair task does: it asks whom the shipped decision names, and carries answers back. Must not know what rotted;
 //! only that nothing may be damaged where nothing did.
 
-use bytes::Bytes;
 use plimsoll::raft::{Index, Millis, NodeId};
 use plimsoll::replica::{REPAIR_BYTES, RepairAnswer, RepairStep, Repairing};
 
@@ -173,21 +172,18 @@ impl World {
         if node.paused_until > now {
             return;
         }
-        let Some(frames) = node
-            .process
-            .as_ref()
-            .and_then(|process| process.frames_before(group, first, last))
-        else {
+        let process = node.process.as_ref();
+        let Some(answer) = process.and_then(|process| process.answer(group, first, last)) else {
             return;
         };
-        self.note(
-            peer,
-            "answers with",
-            [group, question.node, last, frames.len() as u64],
-        );
+        let len = match &answer {
+            RepairAnswer::Frames(frames) | RepairAnswer::Committed(frames) => frames.len() as u64,
+            RepairAnswer::Silence => 0,
+        };
+        self.note(peer, "answers with", [group, question.node, last, len]);
         let arrivals = self.network.route(&mut self.rng, now, peer, question.node);
         for at in arrivals {
-            let answer = RepairAnswer::Frames(frames.clone());
+            let answer = answer.clone();
             self.at(at, Event::RepairAnswer { question, answer });
         }
     }
@@ -261,17 +257,25 @@ impl Node {
 }
 
 impl Process {
-    /// What this node answers a peer whose log lacks the entries up to `last`; empty if it has nothing of use, `None` if the group
-    /// is not here.
-    fn frames_before(&self, group: u64, first: Index, last: Index) -> Option<Bytes> {
+    /// What this node answers a peer whose log lacks the entries up to `last`: no frames if it has nothing of use, `None` if the
+    /// group is not here.
+    fn answer(&self, group: u64, first: Index, last: Index) -> Option<RepairAnswer> {
         let read = match (self.groups.get(&group), self.damaged.get(&group)) {
-            (Some(running), _) => running.reader.read_before(first, last, REPAIR_BYTES).ok(),
-            (None, Some(damaged)) => damaged
-                .repairing
-                .read_before(first, last, REPAIR_BYTES)
-                .ok(),
+            (Some(running), _) => {
+                // How far it knows, before it looks.
+                let committed = running.replica.raft().commit_index() >= last;
+                let read = running.reader.read_before(first, last, REPAIR_BYTES);
+                if committed {
+                    return Some(RepairAnswer::Committed(read.unwrap_or_default()));
+                }
+                read.ok()
+            }
+            (None, Some(damaged)) => {
+                let read = damaged.repairing.read_before(first, last, REPAIR_BYTES);
+                read.ok()
+            }
             (None, None) => return None,
         };
-        Some(read.unwrap_or_default())
+        Some(RepairAnswer::Frames(read.unwrap_or_default()))
     }
 }
