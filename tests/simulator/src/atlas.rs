@@ -14,7 +14,7 @@ use segment_store::fs::Fs;
 use segment_store::{FRAME_ALIGN, HEADER_LEN, snapshot};
 
 use crate::node::{DATA, Death, Node};
-use crate::swarm::pick;
+use crate::swarm::{Fault, pick};
 use crate::world::World;
 
 /// Flips of one fault, at most.
@@ -89,7 +89,10 @@ impl World {
             self.note(id, "rots", [group, index, position, u64::from(bit)]);
         }
         match self.rng.u32(0..4) {
-            0 if ballot_at_rest => self.rot_a_ballot(id, group),
+            // A sync that failed may have left one slot old on the platter already: the other is the good copy.
+            0 if ballot_at_rest && !self.swarm.has(Fault::FailedSync) => {
+                self.rot_a_ballot(id, group)
+            }
             1 => self.rot_a_snapshot(id, group),
             _ => {}
         }
