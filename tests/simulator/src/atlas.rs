@@ -14,7 +14,7 @@ use segment_store::fs::Fs;
 use segment_store::{FRAME_ALIGN, HEADER_LEN, snapshot};
 
 use crate::node::{DATA, Death, Node};
-use crate::swarm::{Fault, pick};
+use crate::swarm::pick;
 use crate::world::World;
 
 /// Flips of one fault, at most.
@@ -75,7 +75,9 @@ impl World {
         let Some(running) = running.filter(|_| node.cut.is_none()) else {
             return;
         };
-        let ballot_at_rest = View::of(running.replica.raft()).ballot_saved;
+        // One that this process saved: of what others left behind, one slot may never have reached the platter.
+        let view = View::of(running.replica.raft());
+        let ballot_at_rest = view.ballot_saved && view.ballot != running.first_ballot;
         let last = running.replica.raft().last_index();
         let death = pick(&mut self.rng, &[Death::Kill, Death::PowerCut]);
         let candidates = self.entries_to_spoil(id, group);
@@ -89,10 +91,7 @@ impl World {
             self.note(id, "rots", [group, index, position, u64::from(bit)]);
         }
         match self.rng.u32(0..4) {
-            // A sync that failed may have left one slot old on the platter already: the other is the good copy.
-            0 if ballot_at_rest && !self.swarm.has(Fault::FailedSync) => {
-                self.rot_a_ballot(id, group)
-            }
+            0 if ballot_at_rest => self.rot_a_ballot(id, group),
             1 => self.rot_a_snapshot(id, group),
             _ => {}
         }

@@ -64,7 +64,7 @@ impl World {
         let group = self.any_group();
         let known = self.members_of(group);
         let founders = || Membership::of_voters(self.swarm.voters());
-        let (leader, members) = known.map_or_else(|| (1, founders()), |known| known);
+        let (leader, members) = known.unwrap_or_else(|| (1, founders()));
         let target = self.next_target(&members);
         let mut asked = vec![leader];
         if self.rng.u32(0..4) == 0 {

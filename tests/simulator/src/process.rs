@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
-use plimsoll::raft::{self, Millis, NodeId, Role};
+use plimsoll::raft::{self, Ballot, Millis, NodeId, Role};
 use plimsoll::replica::{
     Answer, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters, OpenError,
     Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
@@ -63,6 +63,8 @@ pub(crate) struct Group {
     pub(crate) reader: LogReader,
     pub(crate) published: Published,
     pub(crate) view: Option<ControllerView>,
+    /// Its ballot as it was read at the start.
+    pub(crate) first_ballot: Ballot,
 }
 
 impl Group {
@@ -79,8 +81,10 @@ impl Group {
             machine.restore(state)?;
         }
         let machine = machine.map(|machine| Box::new(machine) as Box<dyn StateMachine>);
+        let replica = Replica::new(config, core, restart, machine, reader.clone(), now);
         Ok(Group {
-            replica: Replica::new(config, core, restart, machine, reader.clone(), now),
+            first_ballot: replica.raft().ballot(),
+            replica,
             reader,
             published: Published::default(),
             view,

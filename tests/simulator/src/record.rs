@@ -136,27 +136,27 @@ impl Recorder {
             format!("mode {}", mode.name()),
             format!("setup {setup}"),
         ] {
-            self.line(line);
+            self.line(&line);
         }
     }
 
     pub(crate) fn note(&self, line: &Line) {
         let [a, b, c, d] = line.numbers;
         let (at, node, what) = (line.at, line.node, line.what);
-        self.line(format!("{at} us, node {node}: {what} {a} {b} {c} {d}"));
+        self.line(&format!("{at} us, node {node}: {what} {a} {b} {c} {d}"));
     }
 
     pub(crate) fn end(&self, events: u64, hash: u64) {
-        self.line(format!("end {events} events, hash {hash:016x}"));
+        self.line(&format!("end {events} events, hash {hash:016x}"));
         self.flush();
     }
 
     pub(crate) fn broke(&self, message: &str) {
-        self.line(format!("broke {}", message.replace('\n', " ")));
+        self.line(&format!("broke {}", message.replace('\n', " ")));
         self.flush();
     }
 
-    fn line(&self, line: String) {
+    fn line(&self, line: &str) {
         match &mut *self.0.borrow_mut() {
             To::File { file, error } => {
                 if let Err(why) = writeln!(file, "{line}") {
@@ -170,7 +170,7 @@ impl Recorder {
             } => {
                 let at = *next;
                 *next += 1;
-                if differs.is_none() && lines.get(at) != Some(&line) {
+                if differs.is_none() && lines.get(at).map(String::as_str) != Some(line) {
                     let was = lines.get(at).map_or("nothing more", String::as_str);
                     *differs = Some(format!(
                         "differs from the trace at line {}: it says `{was}`, and now `{line}` happened",
