@@ -135,7 +135,11 @@ impl Memory {
     }
 
     fn replace_or_say(&self, path: &Path, page: &[u8; SECTOR_BYTES]) -> Result<(), DataDirError> {
-        match self.replace(path, page) {
+        let replaced = match self.replace(path, page) {
+            Err(error) if is_no_space(&error) => self.overwrite(path, page, error),
+            replaced => replaced,
+        };
+        match replaced {
             Ok(()) => Ok(()),
             Err(error) if is_no_space(&error) => Err(DataDirError::NoSpace(path.to_owned())),
             Err(error) => Err(Fault::new("writing", path, error).into()),
@@ -179,6 +183,25 @@ impl Memory {
             }),
             Err(error) => Err(damaged(error.to_string())),
         }
+    }
+
+    /// Where there is no room for a second page: in place, so that a node can start on a full disk. Only a power cut at this very moment
+    /// can damage the page, and then the node has to be replaced.
+    fn overwrite(
+        &self,
+        path: &Path,
+        page: &[u8; SECTOR_BYTES],
+        no_space: std::io::Error,
+    ) -> std::io::Result<()> {
+        if !self.fs.exists(path)? {
+            return Err(no_space);
+        }
+        let file = self.fs.open(path)?;
+        if file.len() != SECTOR_BYTES as u64 {
+            return Err(no_space);
+        }
+        file.write_all_at(page, 0)?;
+        file.sync_data()
     }
 
     /// Under a temporary name first: after a crash the old page is there, or the new one.

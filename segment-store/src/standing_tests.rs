@@ -61,6 +61,24 @@ fn a_start_is_not_forgotten_when_the_power_fails_right_after() {
 }
 
 #[test]
+fn a_node_starts_and_meets_others_on_a_full_disk() {
+    let fs = made(4);
+    memory(&fs).begin_boot(&[1]).unwrap();
+    memory(&fs).save_pins(&BTreeMap::new()).unwrap();
+    fs.set_capacity(Some(0));
+    assert_eq!(memory(&fs).begin_boot(&[1]).unwrap().number, 2);
+    memory(&fs).save_pins(&pins()).unwrap();
+    fs.power_cycle();
+    assert_eq!(memory(&fs).begin_boot(&[1]).unwrap().number, 3);
+    assert_eq!(memory(&fs).pins().unwrap(), pins());
+    let empty = SimFs::new(5);
+    DataDir::open(Arc::new(empty.clone()), dir(), CLUSTER, 1).unwrap();
+    empty.set_capacity(Some(0));
+    let refused = memory(&empty).begin_boot(&[1]).unwrap_err();
+    assert!(matches!(refused, DataDirError::NoSpace(_)), "{refused}");
+}
+
+#[test]
 fn a_barred_directory_does_not_start_again() {
     for (bar, says) in [
         (Bar::Refused, "replace-node"),
