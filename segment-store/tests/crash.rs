@@ -286,7 +286,7 @@ fn a_killed_process_loses_nothing_it_wrote() {
 fn mutations_are_caught() {
     use segment_store::mutation::{Bug, assert_each_is_caught};
 
-    assert_each_is_caught(&[
+    let caught = assert_each_is_caught(&[
         Bug {
             name: "the durable mark goes before the sync",
             real: "60",
@@ -303,4 +303,5 @@ fn mutations_are_caught() {
             test: "a_power_cut_after_any_operation_loses_nothing_that_was_acked",
         },
     ]);
+    eprintln!("{caught}");
 }

@@ -390,7 +390,7 @@ proptest! {
 fn mutations_are_caught() {
     use segment_store::mutation::{Bug, assert_each_is_caught};
 
-    assert_each_is_caught(&[
+    let caught = assert_each_is_caught(&[
         Bug {
             name: "a hole between segments is passed over",
             real: "61",
@@ -402,4 +402,5 @@ fn mutations_are_caught() {
             test: "a_flip_of_any_byte_of_a_killed_logs_tail_is_noticed_or_harmless",
         },
     ]);
+    eprintln!("{caught}");
 }

@@ -354,7 +354,7 @@ fn readers_on_other_threads_see_only_whole_frames_while_the_log_grows_and_is_tri
 fn mutations_are_caught() {
     use segment_store::mutation::{Bug, assert_each_is_caught};
 
-    assert_each_is_caught(&[
+    let caught = assert_each_is_caught(&[
         Bug {
             name: "what lies behind the tail is read",
             real: "66",
@@ -371,4 +371,5 @@ fn mutations_are_caught() {
             test: "terms_of_entries_that_were_cut_off_are_forgotten",
         },
     ]);
+    eprintln!("{caught}");
 }

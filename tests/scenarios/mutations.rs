@@ -78,5 +78,5 @@ const BUGS: &[Bug] = &[
 
 #[test]
 fn every_bug_put_back_is_caught() {
-    assert_each_is_caught(BUGS);
+    eprintln!("{}", assert_each_is_caught(BUGS));
 }

@@ -26,12 +26,13 @@ pub struct Bug {
     pub test: &'static str,
 }
 
-/// Runs the test of each of `bugs` with that bug put back, and once without any. `PLIMSOLL_MUTATION=WORDS` hunts those with these
-/// words in their name alone.
+/// Runs the test of each of `bugs` with that bug put back, and once without any. Returns how each was caught, a row of a table each.
+/// `PLIMSOLL_MUTATION=WORDS` hunts those with these words in their name alone.
 ///
 /// # Panics
 /// If a test fails without a bug, or passes with the one it is to catch.
-pub fn assert_each_is_caught(bugs: &[Bug]) {
+#[must_use]
+pub fn assert_each_is_caught(bugs: &[Bug]) -> String {
     let wanted = std::env::var("PLIMSOLL_MUTATION").unwrap_or_default();
     let bugs: Vec<Bug> = bugs
         .iter()
@@ -44,42 +45,43 @@ pub fn assert_each_is_caught(bugs: &[Bug]) {
         .chain(bugs.iter().map(|bug| (bug.test, Some(*bug))))
         .collect();
     let next = AtomicUsize::new(0);
-    let wrong = Mutex::new(Vec::new());
+    let judged = Mutex::new((String::new(), Vec::new()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some((test, bug)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Some(what) = judge(test, bug.as_ref()) {
-                        wrong
-                            .lock()
-                            .expect("no code panics while it holds this lock")
-                            .push(what);
+                    let row = judge(test, bug.as_ref());
+                    let mut judged = judged
+                        .lock()
+                        .expect("no code panics while it holds this lock");
+                    match row {
+                        Ok(row) => judged.0 += &row,
+                        Err(what) => judged.1.push(what),
                     }
                 }
             });
         }
     });
-    let wrong = wrong
+    let (rows, wrong) = judged
         .into_inner()
         .expect("no code panics while it holds this lock");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{rows}{}", wrong.join("\n"));
+    rows
 }
 
-/// What is wrong with this run of `test`, if anything is.
-fn judge(test: &str, bug: Option<&Bug>) -> Option<String> {
+/// How this run of `test` caught the bug, as a row (none for a run without a bug), or what is wrong with it.
+fn judge(test: &str, bug: Option<&Bug>) -> Result<String, String> {
     let outcome = run(test, bug.map_or("", |bug| bug.name));
     match (bug, outcome) {
-        (None, Outcome::Passed) => None,
-        (None, other) => Some(format!("{test} does not pass without a bug: {other:?}")),
-        (Some(bug), Outcome::Passed) => Some(format!("{test} does not catch: {}", bug.name)),
-        (Some(bug), Outcome::NotThere) => {
-            Some(format!("there is no test {} for: {}", bug.test, bug.name))
-        }
-        (Some(bug), Outcome::Failed(why)) => {
-            eprintln!("| {} | {} | `{test}`: {why:.140} |", bug.name, bug.real);
-            None
-        }
+        (None, Outcome::Passed) => Ok(String::new()),
+        (None, other) => Err(format!("{test} does not pass without a bug: {other:?}")),
+        (Some(bug), Outcome::Passed) => Err(format!("{test} does not catch: {}", bug.name)),
+        (Some(bug), Outcome::NotThere) => Err(format!("there is no test {test} for: {}", bug.name)),
+        (Some(bug), Outcome::Failed(why)) => Ok(format!(
+            "| {} | {} | `{test}`: {why:.140} |\n",
+            bug.name, bug.real
+        )),
     }
 }
 
