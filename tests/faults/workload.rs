@@ -24,6 +24,8 @@ const IN_FLIGHT: usize = 512;
 /// Records a producer sends at a time, and the pause after them.
 const BURST: u64 = 10;
 const PACE: Duration = Duration::from_millis(5);
+/// Rounds of questions by a reader of the end that had no answer yet when all is over.
+const LATE_QUESTIONS: u32 = 5;
 /// How long acks may stay away before the test fails: an upper guard on a loaded machine.
 const SERVICE_WITHIN: Duration = Duration::from_secs(90);
 /// How long consumers may take to see what was acked, once all is healed.
@@ -362,7 +364,10 @@ async fn ask_for_ends(
     let mut asked = Asked::default();
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !stop.load(Ordering::Acquire) {
+    // When all is over and healed, somebody must get an answer at last.
+    let mut late = 0;
+    while !stop.load(Ordering::Acquire) || (asked.answers == 0 && late < LATE_QUESTIONS) {
+        late += u32::from(stop.load(Ordering::Acquire));
         for partition in 0..partitions {
             pace.tick().await;
             let known = floor.at(partition);
