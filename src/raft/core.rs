@@ -124,7 +124,7 @@ impl Raft {
             installing: 0,
             pending_index: restored.pending_index,
             truncations: 0,
-            suspect: None,
+            suspect: Suspect::default(),
             election_deadline: now,
             election_timeout_ms: 0,
             effects: Vec::new(),
@@ -151,7 +151,8 @@ impl Raft {
             });
             raft.publish();
         }
-        raft.suspect = restored.suspect_tail.then_some(raft.ballot.term);
+        let lost_end = restored.suspect_tail.then_some(raft.ballot.term);
+        raft.suspect = Suspect::new(lost_end, restored.forgotten_term, raft.log.last_id().term);
         if raft.ballot.vote == Some(raft.config.node)
             && mutation::is("a restarted leader goes on in its term")
         {

@@ -37,7 +37,7 @@ impl Raft {
     pub(super) fn on_election_timeout(&mut self) {
         self.restart_election_timer();
         self.become_follower();
-        if self.is_pending() {
+        if self.is_pending() || self.has_no_say() {
             return;
         }
         if !self.may_campaign() && !mutation::is("a learner campaigns") {
@@ -145,6 +145,10 @@ impl Raft {
 
     /// Whether a log that ends with `last` is at least as up-to-date as ours (section 5.4.1).
     fn is_current(&self, last: LogId) -> bool {
+        if self.has_no_say() {
+            // What was here once may have been better.
+            return false;
+        }
         match mutation::is("logs compared by index alone") {
             true => last.index >= self.log.last_index(),
             false => last >= self.log.last_id(),

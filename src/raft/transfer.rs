@@ -98,7 +98,11 @@ impl Raft {
     pub(super) fn on_timeout_now(&mut self, from: NodeId) {
         let follows = matches!(self.part, Part::Follower(_)) && self.leader == Some(from)
             || mutation::is("stale requests to campaign are obeyed");
-        if follows && !self.is_pending() && self.members.current().1.is_voter(self.config.node) {
+        if follows
+            && !self.is_pending()
+            && !self.has_no_say()
+            && self.members.current().1.is_voter(self.config.node)
+        {
             self.campaign(true);
         }
     }

@@ -112,6 +112,10 @@ pub struct Restored {
     /// not help a shorter log to win: until it holds an entry of a later term than `ballot.term` durably, its votes count
     /// only where every voter agrees. It must stay true across restarts until [`super::Raft::tail_suspect`] says otherwise.
     pub suspect_tail: bool,
+    /// A replica of this group was here before, up to this term, and nothing is left of what it voted and acknowledged; the
+    /// ballot's term is later. Until an entry of a later term is durable here, this one neither votes nor campaigns: not even
+    /// by the old memberships that it meets on the way.
+    pub forgotten_term: Option<Term>,
     /// Last entry of an installed state that the log may not have reached yet: until it has, this replica does not
     /// campaign. 0 if there is none.
     pub pending_index: Index,
@@ -128,6 +132,7 @@ impl Restored {
             memberships: vec![(0, membership)],
             commit_index: 0,
             suspect_tail: false,
+            forgotten_term: None,
             pending_index: 0,
         }
     }

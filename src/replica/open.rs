@@ -115,6 +115,8 @@ impl Opener {
             }
             other => other?,
         };
+        // Until the log here has what it had then, it has no say.
+        restart.restored.forgotten_term = left;
         if let Some(term) = left
             && restart.restored.ballot.term <= term
         {

@@ -154,6 +154,7 @@ impl Found<'_> {
                 false => snapshot.index,
             },
             suspect_tail: self.recovered.suspect_tail,
+            forgotten_term: None,
             pending_index: snapshot.index,
         }
     }

@@ -124,6 +124,7 @@ impl Cluster {
         host.log = host.disk.log.clone();
         let mut restored = host.log.restored(host.disk.ballot);
         restored.suspect_tail = host.disk.suspect;
+        restored.forgotten_term = host.disk.forgotten;
         host.core = Some(Raft::new(host.config.clone(), restored, self.now));
         self.act(node, &[], |_| {});
     }

@@ -136,6 +136,7 @@ impl Log {
             memberships: self.memberships(),
             commit_index: self.prev.index,
             suspect_tail: false,
+            forgotten_term: None,
             pending_index: self.state,
         }
     }
@@ -171,6 +172,8 @@ pub(crate) struct Disk {
     done: VecDeque<Done>,
     /// Entries after its end may have been lost, and none of a later term has come since.
     pub(crate) suspect: bool,
+    /// Last term of a replica that was here before, if there was one.
+    pub(crate) forgotten: Option<Term>,
     /// A stalled disk does nothing until a test lets it.
     pub(crate) stalled: bool,
 }
@@ -183,6 +186,7 @@ impl Disk {
             queue: VecDeque::new(),
             done: VecDeque::new(),
             suspect: false,
+            forgotten: None,
             stalled: false,
         }
     }

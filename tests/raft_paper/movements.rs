@@ -1,8 +1,9 @@
 //! Whole movements of a cluster: what many inputs together amount to, so that scenarios read like sentences.
 
-use plimsoll::raft::{NodeId, Raft, Role};
+use plimsoll::raft::{Ballot, Membership, NodeId, Raft, Role};
 
 use crate::cluster::Cluster;
+use crate::disk::{Disk, Log};
 
 impl Cluster {
     /// Works off all disks that are not stalled, without any message.
@@ -90,6 +91,23 @@ impl Cluster {
         }
         let host = self.nodes.get_mut(&node).expect("a node of the cluster");
         host.disk.lose_tail(count);
+    }
+
+    /// The replica of `node` leaves with all its files, and a new one, empty, comes in its place; the group was created with
+    /// voters 1 to `voters`.
+    pub(crate) fn come_back_empty(&mut self, node: NodeId, voters: u64) {
+        if self.is_up(node) {
+            self.crash(node);
+        }
+        let host = self.nodes.get_mut(&node).expect("a node of the cluster");
+        let term = host.disk.ballot.term.max(host.disk.forgotten.unwrap_or(0));
+        let ballot = Ballot {
+            term: term + 1,
+            vote: None,
+        };
+        host.disk = Disk::new(ballot, Log::new(Membership::of_voters(1..=voters)));
+        host.disk.forgotten = Some(term);
+        self.start(node);
     }
 
     /// Cuts `node` off, both ways.

@@ -205,6 +205,11 @@ const BUGS: &[Bug] = &[
         "suspects::leader_of_the_former_life_is_told_a_later_term",
     ),
     bug(
+        "a replica that comes back votes",
+        "46",
+        "returns::replicas_that_come_back_empty_elect_nobody_by_the_memberships_of_their_former_life",
+    ),
+    bug(
         "a suspect tail is trusted as soon as it grows",
         "64",
         "suspects::only_a_durable_entry_of_a_later_term_settles_it",

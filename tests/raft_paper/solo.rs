@@ -63,6 +63,14 @@ impl Solo {
         Solo::restored(restored)
     }
 
+    /// Node 1 of three, empty, which had a replica up to `term` that left.
+    pub(crate) fn forgotten(term: Term) -> Solo {
+        let mut restored = Restored::empty(Membership::of_voters(1..=3));
+        restored.ballot.term = term + 1;
+        restored.forgotten_term = Some(term);
+        Solo::restored(restored)
+    }
+
     pub(crate) fn restored(restored: Restored) -> Solo {
         let now = 1_000;
         Solo {
