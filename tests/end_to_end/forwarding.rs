@@ -11,6 +11,8 @@ use crate::raw::{Raw, batch, within};
 async fn topic(cluster: &Cluster) -> (u64, u64) {
     let raw = Raw::connect(cluster, 1).await;
     let partition = raw.create_topic(3).await;
+    // Every node has opened its replica, and knows who leads.
+    cluster.wait_ready();
     (partition.group, partition.leader.unwrap())
 }
 
