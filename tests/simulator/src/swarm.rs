@@ -220,7 +220,8 @@ impl Swarm {
     /// go, so nothing rots where anything is let go.
     fn draw_retention(mut self, mut rng: Rng) -> Swarm {
         self.catch_up_lag_bytes = pick(&mut rng, &[2 << 10, 30 << 10, 64 << 20]);
-        self.catch_up_bytes_per_s = pick(&mut rng, &[200 << 10, 64 << 20]);
+        // Slow enough to be felt, and fast enough for what a run can have missed to be there within the time for P10.
+        self.catch_up_bytes_per_s = pick(&mut rng, &[2 << 20, 64 << 20]);
         if self.has(Fault::Rot) || rng.u32(0..8) == 0 {
             return self;
         }
