@@ -91,3 +91,42 @@ impl AsRef<[u8]> for MappedRange {
         unsafe { std::slice::from_raw_parts(base.add(self.range.start), self.range.len()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map without a file: what Miri can follow.
+    fn map_of(bytes: &[u8]) -> Arc<FileMap> {
+        let mut map = memmap2::MmapMut::map_anon(bytes.len()).expect("memory");
+        map.copy_from_slice(bytes);
+        Arc::new(FileMap { map: map.into() })
+    }
+
+    #[test]
+    fn slices_outlive_the_map_and_go_to_other_threads() {
+        let map = map_of(b"frames of a segment");
+        let first = Arc::clone(&map).slice(0..6);
+        let last = Arc::clone(&map).slice(12..19);
+        drop(map);
+        let part = last.slice(1..4);
+        drop(last);
+        let reader = std::thread::spawn(move || part.to_vec());
+        assert_eq!(&first[..], b"frames");
+        assert_eq!(reader.join().expect("it reads"), b"egm");
+    }
+
+    #[test]
+    fn empty_slice_holds_no_map_and_the_whole_map_is_a_slice() {
+        let map = map_of(b"bytes");
+        assert!(Arc::clone(&map).slice(5..5).is_empty());
+        assert_eq!(Arc::strong_count(&map), 1);
+        assert_eq!(&Arc::clone(&map).slice(0..5)[..], b"bytes");
+    }
+
+    #[test]
+    #[should_panic(expected = "of a map of 5 bytes")]
+    fn slice_past_the_end_is_refused() {
+        let _ = map_of(b"bytes").slice(3..6);
+    }
+}
