@@ -1,6 +1,6 @@
 //! Rot: bytes at rest that change, and the atlas of what is spoiled where.
 //!
-//! Owns the rule that every committed entry keeps a good copy on another member that holds it durably; whatever else there is may rot:
+//! Owns the rule that every committed entry keeps a good copy on another voter that holds it durably; whatever else there is may rot:
 //! other copies, one of the two ballots of a file, a snapshot that is not the only one. Where an entry rots, those after it in the same log
 //! count as spoiled, too: a log may have to take its end for lost from there on. Must not know how a node finds out, nor how it comes right.
 
@@ -112,6 +112,12 @@ impl World {
         if first > last {
             return Vec::new();
         }
+        // Learners do not count: nobody asks them for a vote, so a lone voter that lost its end would not learn of it.
+        let voters = members
+            .voters
+            .iter()
+            .chain(&members.voters_outgoing)
+            .copied();
         // Of a run as well as of single entries; the last ones most often.
         let count = self.rng.u64(1..=FLIPS_MAX);
         let start = match self.rng.bool() {
@@ -127,7 +133,7 @@ impl World {
             let committed = last.min(self.checks.group(group).committed());
             // One that was never committed may be on nobody else's disk tomorrow.
             let elsewhere = index <= committed
-                && members.members().into_iter().any(|member| {
+                && voters.clone().any(|member| {
                     member != id
                         && !self
                             .checks
