@@ -144,7 +144,7 @@ async fn whatever_is_spoilt_on_one_node_of_three_is_repaired_by_itself() {
     type Spoil = fn(&[PathBuf]);
     let spoils: [(&str, Spoil); 6] = [
         ("a frame of a sealed segment", |files| {
-            flip(&files[1], 5_000)
+            flip(&files[1], 5_000);
         }),
         ("a header page", |files| flip(&files[0], 20)),
         ("a footer", |files| {
