@@ -41,7 +41,7 @@ fn each_start_counts_up_and_remembers_the_nonces_and_the_founders() {
     let starts = NONCES_MAX as u64 + 5;
     let last = (2..starts)
         .map(|_| memory(&fs).begin_boot(&[]).unwrap())
-        .last();
+        .next_back();
     let last = last.unwrap();
     assert_eq!((last.number, last.nonces.len()), (starts, NONCES_MAX));
 }

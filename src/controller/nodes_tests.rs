@@ -60,17 +60,14 @@ fn settle_all(state: &mut State) {
 
 #[track_caller]
 fn refused(state: &mut State, command: Command, why: &str) {
-    let before = state.clone();
-    match state.apply(command.clone()) {
+    let (before, asked) = (state.clone(), format!("{command:?}"));
+    match state.apply(command) {
         Outcome::Refused(Refusal::InvalidChange { reason }) => {
-            assert!(reason.contains(why), "{command:?}: {reason}");
+            assert!(reason.contains(why), "{asked}: {reason}");
         }
-        other => panic!("{command:?} was not refused: {other:?}"),
+        other => panic!("{asked} was not refused: {other:?}"),
     }
-    assert_eq!(
-        *state, before,
-        "{command:?} was refused and changed something"
-    );
+    assert_eq!(*state, before, "{asked} was refused and changed something");
 }
 
 #[test]

@@ -90,10 +90,10 @@ fn main() -> ExitCode {
     let result = match (&args.replay, &args.trace, args.seed) {
         (Some(path), _, _) => Recorded::read(path).map(|recorded| {
             let (seed, mode) = (recorded.seed, recorded.mode);
-            one(seed, mode, Recorder::compare(recorded), args.output)
+            one(seed, mode, &Recorder::compare(recorded), args.output)
         }),
         (None, Some(path), Some(seed)) => {
-            Recorder::create(path).map(|recorder| one(seed, mode, recorder, args.output))
+            Recorder::create(path).map(|recorder| one(seed, mode, &recorder, args.output))
         }
         _ => seeds(&args).map(|seeds| many(&args, seeds, mode)),
     };
@@ -133,7 +133,7 @@ fn exit_at_the_first_breach(output: Output) {
 }
 
 /// Runs one seed beside a recorder.
-fn one(seed: u64, mode: Mode, recorder: Recorder, output: Output) -> ExitCode {
+fn one(seed: u64, mode: Mode, recorder: &Recorder, output: Output) -> ExitCode {
     let began = Instant::now();
     let done = Run::new(seed).mode(mode).recorded(recorder.clone()).go();
     if let Some(complaint) = recorder.complaint() {
