@@ -17,7 +17,7 @@
 //! *or* a vote that was given and has rotted; taking the older slot in that case votes twice. A ballot changes only at
 //! elections, and the second sync costs a tenth of a millisecond.
 //!
-//! Opening brings both slots to the same content again. When both are damaged the file is refused: see [`BallotError`].
+//! Opening brings both slots to the same content again, and writes both: see `recover`. When both are damaged the file is refused: see [`BallotError`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -262,7 +262,7 @@ fn recover(file: &dyn FsFile, path: &Path) -> Result<Slot, BallotError> {
         }
     }
     let newest = match &slots {
-        [Ok(first), Ok(second)] if first == second => return Ok(*first),
+        [Ok(first), Ok(second)] if first == second => *first,
         [Ok(first), Ok(second)] if first.contradicts(second) => {
             return Err(BallotError::Damaged {
                 path: path.to_owned(),
@@ -279,20 +279,22 @@ fn recover(file: &dyn FsFile, path: &Path) -> Result<Slot, BallotError> {
             });
         }
     };
-    // After a crash of the process alone the newest slot may lie in memory only: it must reach the disk before the other
-    // one, its only substitute, is overwritten.
-    file.sync_data()
-        .map_err(|error| Fault::new("syncing", path, error))?;
-    for (number, slot) in slots.iter().enumerate() {
-        if !matches!(slot, Ok(slot) if *slot == newest) {
-            tracing::warn!(
-                path = %path.display(),
-                number,
-                term = newest.term,
-                "a ballot slot was behind or damaged, as a crash or a bad sector leaves it; restored from the other"
-            );
-            write_slot(file, path, number, newest)?;
-        }
+    // What was read proves nothing of the disk: a killed process may have left it in memory alone, and after a sync that
+    // failed it is not even written by the next one that succeeds. So both slots are written again, also where they agree.
+    // The newest first: it must reach the disk before the other one, its only substitute, is overwritten.
+    let holds_newest = |number: &usize| matches!(slots[*number], Ok(slot) if slot == newest);
+    let (newest_slots, others): (Vec<usize>, Vec<usize>) = (0..2).partition(holds_newest);
+    for number in newest_slots {
+        write_slot(file, path, number, newest)?;
+    }
+    for number in others {
+        tracing::warn!(
+            path = %path.display(),
+            number,
+            term = newest.term,
+            "a ballot slot was behind or damaged, as a crash or a bad sector leaves it; restored from the other"
+        );
+        write_slot(file, path, number, newest)?;
     }
     Ok(newest)
 }

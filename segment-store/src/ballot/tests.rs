@@ -218,6 +218,27 @@ fn a_failed_sync_is_a_fault_and_costs_no_acknowledged_vote() {
 }
 
 #[test]
+fn what_an_opening_tells_after_syncs_that_failed_in_two_lives_survives_the_power() {
+    for first in 1..=operations_of_history() {
+        for second in 1..=8 {
+            let fs = SimFs::new(first * 8 + second);
+            fs.inject(When::Operation(first), Injection::FailedSync);
+            let (acknowledged, _) = live(&fs, &HISTORY);
+            // The process ends twice, and starts again with the cache as it was: pages whose sync failed are marked clean.
+            let operation = fs.operations() + second;
+            fs.inject(When::Operation(operation), Injection::FailedSync);
+            if BallotFile::open(&fs, &path()).is_ok() {
+                continue;
+            }
+            let seen = reopened(&fs);
+            fs.power_cycle();
+            assert_eq!(reopened(&fs), seen, "operations {first} and {operation}");
+            assert!(acknowledged.is_none_or(|last| seen >= last));
+        }
+    }
+}
+
+#[test]
 fn no_space_at_any_operation_is_an_error_and_the_ballot_stays() {
     for operation in 1..=operations_of_history() {
         for injection in [Injection::NoSpace, Injection::ShortWrite] {
