@@ -2,7 +2,7 @@
 //! is missing was ever promised.
 //!
 //! On the recovery walk and in the offline tools; it only reads. Sealed segments cost their header page and footer; only the tail (and
-//! a segment whose footer is missing) is scanned. What is damaged is refused here and looked at closely by [`crate::survey`]. Must not
+//! a segment whose footer is missing) is scanned. What is damaged is refused here and looked at closely by `survey`. Must not
 //! know: how the log goes on afterwards. `docs/FORMAT.md` lists the cases.
 
 use std::path::{Path, PathBuf};
