@@ -3,10 +3,8 @@
 //! By time namespaces, where the machine has them. The clock of the day cannot be set for one process alone, and setting it for the
 //! whole machine is not a test's business: steps of it are left to the simulator, whose nodes have clocks of their own.
 
-use std::process::{Command, Stdio};
-
 use crate::cluster::Setup;
-use crate::scene::{Scene, cycles};
+use crate::scene::{Scene, can_run_within, cycles};
 
 /// A command that runs what follows it with a monotonic clock that is `seconds` ahead.
 fn ahead_by(seconds: i64) -> Vec<String> {
@@ -15,25 +13,9 @@ fn ahead_by(seconds: i64) -> Vec<String> {
         .to_vec()
 }
 
-fn is_possible() -> bool {
-    let command = ahead_by(1);
-    let tried = Command::new(&command[0])
-        .args(&command[1..])
-        .arg("true")
-        .stdin(Stdio::null())
-        .output();
-    let said = match tried {
-        Ok(done) if done.status.success() => return true,
-        Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    eprintln!("NOT RUN: this machine gives no time namespaces: {said}");
-    false
-}
-
 #[tokio::test]
 async fn clocks_that_differ_and_go_back_between_lives_cost_nothing() {
-    if !is_possible() {
+    if !can_run_within(&ahead_by(1), "this machine gives no time namespaces") {
         return;
     }
     let days = 86_400;

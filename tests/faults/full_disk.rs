@@ -6,14 +6,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plimsoll::client::{Client, ProduceError, Producer, Record, Replica};
 
 use crate::cluster::{Cluster, Setup};
 use crate::history::{History, Sent};
-use crate::scene::{TOPIC, leader, make_topic, wait_until_caught_up};
+use crate::scene::{TOPIC, can_run_within, leader, make_topic, wait_until_caught_up};
 use crate::workload::{connect, consume_all};
 
 /// Size of a node's file system.
@@ -58,18 +57,7 @@ impl Kind {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let command = self.within(&dir.path().join("probe"));
         std::fs::create_dir(dir.path().join("probe")).expect("a folder can be made");
-        let tried = Command::new(&command[0])
-            .args(&command[1..])
-            .arg("true")
-            .stdin(Stdio::null())
-            .output();
-        let said = match tried {
-            Ok(done) if done.status.success() => return true,
-            Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
-            Err(error) => error.to_string(),
-        };
-        eprintln!("NOT RUN: no small file system can be mounted here: {said}");
-        false
+        can_run_within(&command, "no small file system can be mounted here")
     }
 }
 

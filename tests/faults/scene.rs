@@ -184,3 +184,19 @@ async fn all_have(client: &Client, partition: u32, nodes: usize, end: u64) -> bo
     let replicas = &group.replicas;
     replicas.len() == nodes && replicas.iter().all(|replica| replica.high_watermark >= end)
 }
+
+/// Whether this machine lets us run something by `command`, which runs what follows it. Says so if not: the test is then not run.
+pub(crate) fn can_run_within(command: &[String], otherwise: &str) -> bool {
+    let tried = std::process::Command::new(&command[0])
+        .args(&command[1..])
+        .arg("true")
+        .stdin(std::process::Stdio::null())
+        .output();
+    let said = match tried {
+        Ok(done) if done.status.success() => return true,
+        Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("NOT RUN: {otherwise}: {said}");
+    false
+}
