@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ClientError;
-use super::link::{Cluster, Target};
-use crate::wire::{ApiError, ClusterStatus, Metadata, Reply, Request, TopicInfo};
+use super::link::{Cluster, Failure, Target};
+use crate::wire::{ApiError, ClusterStatus, Metadata, NodeUsage, Reply, Request, TopicInfo};
 
 /// Time given to an administrative call unless set otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -243,6 +243,23 @@ impl Admin {
     /// [`ClientError::Refused`] if a partition would come to stand on dead nodes; [`ClientError::Timeout`].
     pub async fn rebalance(&self) -> Result<u64, ClientError> {
         self.change(Request::Rebalance).await
+    }
+
+    /// What the process of a node has used of its machine. Asked once, of that node alone.
+    ///
+    /// # Errors
+    /// [`ClientError::NoNode`] if it does not answer, [`ClientError::Refused`].
+    pub async fn usage(&self, node: u64) -> Result<NodeUsage, ClientError> {
+        let answer = self.cluster.request(node, &Request::Usage, self.timeout);
+        match answer.await {
+            Ok(Reply::Usage(usage)) => Ok(*usage),
+            Ok(other) => Err(unexpected(node, &other)),
+            Err(Failure::Refused(error)) => Err(ClientError::Refused(error)),
+            Err(Failure::Protocol(reason)) => Err(ClientError::Protocol { node, reason }),
+            Err(Failure::Unreachable(reason)) => Err(ClientError::NoNode {
+                tried: format!("node {node}: {reason}"),
+            }),
+        }
     }
 
     async fn change(&self, request: Request) -> Result<u64, ClientError> {

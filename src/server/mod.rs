@@ -24,6 +24,8 @@ mod route;
 mod shared;
 mod topics;
 mod transfer;
+mod usage;
 
 pub use error::{NodeFailure, StartError};
 pub use node::Node;
+pub use usage::usage_of_this_process;

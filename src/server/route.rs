@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use transport::{Limits, RecvHalf, SendError, SendHalf};
 
 use super::shared::{Shared, reason};
+use super::usage::usage_of_this_process;
 use super::{fetch, nodes, produce, report, topics, transfer};
 use crate::controller::Command;
 use crate::wire::{ApiError, REQUEST_HEAD_BYTES_MAX, Reply, Request, decode_request, encode_reply};
@@ -124,6 +125,7 @@ async fn control(shared: &Arc<Shared>, request: Request) -> Result<Reply, ApiErr
             nodes::change(shared, Command::ReplaceNode { old, new, address }).await
         }
         Request::Rebalance => nodes::change(shared, Command::Rebalance).await,
+        Request::Usage => Ok(Reply::Usage(Box::new(usage_of_this_process()))),
         Request::Produce { .. } | Request::Fetch { .. } => {
             unreachable!("taken over by their own servers")
         }

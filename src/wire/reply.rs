@@ -73,6 +73,8 @@ pub enum Reply {
         /// Why.
         error: ApiError,
     },
+    /// What the answering node's process has used. Apart, so that it makes no other reply longer.
+    Usage(Box<NodeUsage>),
 }
 
 /// Nodes, topics and who leads each partition.
@@ -123,6 +125,22 @@ pub struct PartitionInfo {
     pub leader: Option<u64>,
     /// The nodes that hold a replica; the first is the preferred leader.
     pub replicas: Vec<u64>,
+}
+
+/// What a node's process has used of its machine, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
+pub struct NodeUsage {
+    /// Drawn at random when the process first told its usage. Nodes that say the same share a process, and each tells the usage of all.
+    pub process: u64,
+    /// The moment, in nanoseconds of a clock that never steps. Its zero is the process's own.
+    pub clock_ns: u64,
+    /// CPU time so far, user and system, of all threads that are or were.
+    pub cpu_ns: u64,
+    /// Resident memory that is the process's own (RssAnon), in bytes.
+    pub anonymous_bytes: u64,
+    /// Resident memory that belongs to the page cache (RssFile): mapped segments and the program itself.
+    pub file_bytes: u64,
 }
 
 /// Every node and every group.
@@ -256,7 +274,8 @@ pub fn decode_reply(kind: u8, head: &[u8]) -> Result<Reply, WireError> {
             | ArchivedReply::ProducerId { .. }
             | ArchivedReply::EndOffset { .. }
             | ArchivedReply::Transferred
-            | ArchivedReply::Changed { .. } => Ok(()),
+            | ArchivedReply::Changed { .. }
+            | ArchivedReply::Usage(_) => Ok(()),
         },
     )
 }

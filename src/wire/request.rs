@@ -105,6 +105,8 @@ pub enum Request {
     },
     /// Even out replicas and preferred leaders over the nodes.
     Rebalance,
+    /// What the answering node's process has used of its machine.
+    Usage,
 }
 
 /// Where a fetch starts.
@@ -155,7 +157,8 @@ pub fn decode_request(kind: u8, head: &[u8]) -> Result<Request, WireError> {
             | ArchivedRequest::TransferLeader { .. }
             | ArchivedRequest::PreferLeader { .. }
             | ArchivedRequest::RemoveNode { .. }
-            | ArchivedRequest::Rebalance => Ok(()),
+            | ArchivedRequest::Rebalance
+            | ArchivedRequest::Usage => Ok(()),
             ArchivedRequest::AddNode { address, .. }
             | ArchivedRequest::ReplaceNode { address, .. } => text("address", address),
         },

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod dev;
 mod nodes;
 
@@ -62,7 +63,6 @@ fn wrong_usage_is_status_2_and_failure_is_status_1() {
         &["consume", "t", "--from", "yesterday"],
         &["consume", "t", "--replica", "0"],
         &["produce", "t", "--key-delimiter", ""],
-        &["bench", "produce", "--seconds", "0"],
     ] {
         refused(plimsoll().args(wrong), 2);
     }
@@ -203,26 +203,6 @@ fn acks_come_while_the_input_is_still_open() {
     }
     drop(input);
     assert!(produce.wait().unwrap().success());
-}
-
-#[test]
-fn bench_reports_figures_and_removes_its_topic() {
-    let dev = Dev::start(1);
-    for (verb, latency) in [("produce", true), ("latency", true), ("consume", false)] {
-        let bench = ["bench", verb, "--seconds", "1", "--record-bytes", "100"];
-        let report = dev.ok(&[&bench[..], &["-o", "json"]].concat(), b"");
-        let report: Value = serde_json::from_str(&report).unwrap();
-        let records = report["records"].as_u64().unwrap();
-        assert!(records > 0, "{report}");
-        assert_eq!(report["bytes"].as_u64(), Some(100 * records));
-        assert_eq!(report["settings"]["load"], verb);
-        assert_eq!(report["latency_ms"]["p50"].is_number(), latency, "{report}");
-        for figure in ["seconds", "records_per_s", "mb_per_s"] {
-            assert!(report[figure].as_f64().unwrap() > 0.0, "{report}");
-        }
-    }
-    let left = dev.ok(&["topic", "list", "-o", "json"], b"");
-    assert_eq!(json_lines(&left)[0]["topics"], serde_json::json!([]));
 }
 
 #[test]

@@ -8,63 +8,88 @@ use clap::Args;
 use plimsoll::client::{Client, From, Record, Replica};
 use serde_json::{Value, json};
 
-use super::load::Values;
+use super::meter::Meter;
 use super::report::Report;
-use super::{Common, usage};
+use super::usage::Watch;
+use super::{Common, on_own_topic};
 use crate::cli::consume::replica;
 use crate::cli::output::Failure;
 
 /// Throughput of reading a topic from its start, after filling it
 ///
-/// Fills the topic for as long as --seconds says, then reads all of it once.
+/// Fills the topic with --fill-bytes, then reads all of it from its start, again and again, for --warm-up and --seconds.
 #[derive(Args)]
 pub(super) struct Consume {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
     /// Whom to read from: the leader of each partition, any replica, or the replica on one node
     #[arg(long, value_name = "leader|any|NODE", default_value = "leader", value_parser = replica)]
     replica: Replica,
+    /// Bytes of values the topic is filled with
+    #[arg(long, value_name = "N", default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    fill_bytes: u64,
     /// Size of the batches the topic is filled with
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
     batch_bytes: u32,
 }
 
 impl Consume {
-    pub(super) async fn measure(&self, client: &Client, topic: &str) -> Result<Report, Failure> {
+    pub(super) async fn measure(&self, client: &Client) -> Result<Report, Failure> {
+        on_own_topic(client, self.common.partitions, async |topic| {
+            self.measure_on(client, topic).await
+        })
+        .await
+    }
+
+    async fn measure_on(&self, client: &Client, topic: &str) -> Result<Report, Failure> {
         let filled = self.fill(client, topic).await?;
+        let window = self.common.window();
+        let watch = Watch::start(client, topic, window.clone()).await?;
+        let mut meter = Meter::new(window);
+        while Instant::now() < meter.ends() {
+            self.read(client, topic, filled, &mut meter).await?;
+        }
+        let usage = watch.end().await;
+        Ok(Report::new(&meter, &usage, self.settings()))
+    }
+
+    /// Reads the topic once, or until the time is over.
+    async fn read(
+        &self,
+        client: &Client,
+        topic: &str,
+        filled: u64,
+        meter: &mut Meter,
+    ) -> Result<(), Failure> {
         let mut consumer = client
             .consumer(topic)
             .from(From::Start)
             .replica(self.replica)
             .stream()
             .await?;
-        let (began, cpu_seconds) = (Instant::now(), usage::cpu_seconds());
-        let (mut records, mut bytes) = (0, 0);
+        let mut read = 0;
         while let Some(batch) = consumer.next_batch().await {
+            let (mut records, mut bytes) = (0, 0);
             for record in batch?.records() {
                 records += 1;
                 bytes += record.value.map_or(0, <[u8]>::len) as u64;
             }
+            let now = Instant::now();
+            meter.count_done(now, records, bytes);
+            read += u64::from(records);
+            if now >= meter.ends() {
+                return Ok(());
+            }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        let cpu_seconds = usage::cpu_seconds() - cpu_seconds;
-        // A follower may not have heard of the last commits yet; of the leader everything must come.
-        let missing = records > filled || self.replica == Replica::Leader && records < filled;
-        if missing || bytes != records * u64::from(self.common.record_bytes) {
-            return Err(Failure::Message(format!(
-                "{filled} records were acknowledged, but {records} were read"
-            )));
+        if read == filled {
+            return Ok(());
         }
-        Ok(Report::of_reading(
-            records,
-            self.common.record_bytes,
-            seconds,
-            cpu_seconds,
-            self.settings(),
-        ))
+        Err(Failure::Message(format!(
+            "{filled} records were acknowledged, but {read} were read"
+        )))
     }
 
-    /// Produces for the time given; says how many records were acknowledged.
+    /// Produces what is to be read; says how many records were acknowledged.
     async fn fill(&self, client: &Client, topic: &str) -> Result<u64, Failure> {
         let producer = client
             .producer(topic)
@@ -73,32 +98,32 @@ impl Consume {
             .compression(self.common.compression.compression())
             .build()
             .await?;
-        let mut values = Values::new(self.common.record_bytes);
-        let ends = Instant::now() + self.common.duration();
-        let mut records = 0;
-        while Instant::now() < ends {
-            for _ in 0..64 {
-                drop(producer.send(Record::value(values.next())).await?);
-                records += 1;
-            }
+        let mut values = self.common.values();
+        let (mut records, mut bytes) = (0, 0);
+        while bytes < self.fill_bytes {
+            let (key, value) = values.next();
+            bytes += value.len() as u64;
+            let record = Record::value(value);
+            let record = match key {
+                Some(key) => record.key(key),
+                None => record,
+            };
+            drop(producer.send(record).await?);
+            records += 1;
         }
         producer.close().await?;
         Ok(records)
     }
 
     fn settings(&self) -> Value {
-        json!({
-            "load": "consume",
-            "record_bytes": self.common.record_bytes,
-            "seconds": self.common.seconds,
-            "partitions": self.common.partitions,
-            "replica": match self.replica {
-                Replica::Leader => "leader".to_owned(),
-                Replica::Any => "any".to_owned(),
-                Replica::Node(node) => node.to_string(),
-            },
-            "batch_bytes": self.batch_bytes,
-            "compression": self.common.compression.name(),
-        })
+        let mut settings = self.common.settings("consume");
+        settings["replica"] = match self.replica {
+            Replica::Leader => json!("leader"),
+            Replica::Any => json!("any"),
+            Replica::Node(node) => json!(node),
+        };
+        settings["fill_bytes"] = json!(self.fill_bytes);
+        settings["batch_bytes"] = json!(self.batch_bytes);
+        settings
     }
 }

@@ -81,6 +81,20 @@ pub struct Delivery {
     pub(super) slot: Option<usize>,
 }
 
+impl Delivery {
+    /// The partition the record goes to.
+    #[must_use]
+    pub fn partition(&self) -> u32 {
+        self.outcome.partition
+    }
+
+    /// Whether both records are in one batch, and so acked or failed at the same moment.
+    #[must_use]
+    pub fn is_with(&self, other: &Delivery) -> bool {
+        Arc::ptr_eq(&self.outcome, &other.outcome)
+    }
+}
+
 impl Future for Delivery {
     type Output = Result<Ack, ProduceError>;
 
