@@ -42,6 +42,9 @@ pub struct Config {
     /// Caps on what clients and peers may hold.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// What goes over the wire to other nodes and to clients.
+    #[serde(default)]
+    pub network: NetworkConfig,
 }
 
 /// Who a node is, and where it keeps its data and listens.
@@ -196,6 +199,22 @@ impl Default for LimitsConfig {
     }
 }
 
+/// What goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Largest UDP payload sent, in bytes, where the path carries it. Above 6,500 it has effect on the loopback interface only.
+    pub mtu_max: u32,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            mtu_max: *check::MTU_MAX.end(),
+        }
+    }
+}
+
 /// Everything a client is told: `client.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +229,9 @@ pub struct ClientConfig {
     pub key: PathBuf,
     /// Nodes to begin with; one that answers is enough.
     pub nodes: Vec<NodeAddress>,
+    /// Largest UDP payload sent, as `network.mtu_max` of a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu_max: Option<u32>,
 }
 
 /// Why settings were refused. The message names the file or the key, and what would do.

@@ -1,70 +1,34 @@
-//! The client: sends batches with a number of them in flight on each stream, and takes the figures.
+//! The client: sends batches with a number of them in flight on each stream, or reads; and takes the figures.
 //!
 //! Owns the measurement. Must not know what the nodes do with the batches.
 
-use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use transport::{Alpn, Connection, Credentials, Endpoint, RecvHalf, SendHalf, TransportOptions};
 
-use crate::node::{BATCH, LIMITS, batch_head, sequence_of};
+use crate::cases::Work;
+use crate::figures::Figures;
+use crate::node::{BATCH, LIMITS, READ, batch_head, sequence_of};
 use crate::usage::cpu_seconds;
 
 /// Batches on each stream before anything counts: discovery of the path's MTU takes some megabytes.
 const WARM_UP: Duration = Duration::from_millis(1_000);
 
 pub(crate) struct Load {
-    pub(crate) leader: SocketAddr,
+    pub(crate) nodes: [SocketAddr; 3],
+    pub(crate) work: Work,
     pub(crate) streams: usize,
     pub(crate) batch_bytes: usize,
     pub(crate) in_flight: u64,
     pub(crate) seconds: u64,
-    /// Processes of the leader and the followers.
+    /// Processes of the nodes.
     pub(crate) pids: [u32; 3],
-}
-
-/// What one measurement came to. MB are millions of bytes.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figures {
-    mb_per_s: f64,
-    batches_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    cpu_s_per_gb_client: f64,
-    cpu_s_per_gb_leader: f64,
-    cpu_s_per_gb_followers: f64,
-}
-
-impl Figures {
-    pub(crate) const TITLES: &'static str =
-        "   MB/s  batches/s   p50 ms   p99 ms   CPU-s/GB: client leader followers";
-
-    /// The figures of the round with the median throughput.
-    pub(crate) fn median(mut rounds: Vec<Figures>) -> Figures {
-        rounds.sort_by(|a, b| a.mb_per_s.total_cmp(&b.mb_per_s));
-        rounds.swap_remove(rounds.len() / 2)
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:7.1} {:10.0} {:8.3} {:8.3} {:18.2} {:6.2} {:9.2}",
-            self.mb_per_s,
-            self.batches_per_s,
-            self.p50_ms,
-            self.p99_ms,
-            self.cpu_s_per_gb_client,
-            self.cpu_s_per_gb_leader,
-            self.cpu_s_per_gb_followers
-        )
-    }
 }
 
 impl Load {
@@ -75,33 +39,39 @@ impl Load {
             .expect("a runtime can be made");
         runtime.block_on(async {
             let endpoint = Endpoint::client(credentials, options).expect("binds");
-            let connection = endpoint
-                .connect(self.leader, 1, Alpn::Client)
-                .await
-                .expect("the leader is there");
-            let figures = self.measure(&connection).await;
+            let mut connections = Vec::new();
+            for (number, address) in (1..).zip(self.nodes) {
+                let connection = endpoint.connect(address, number, Alpn::Client).await;
+                connections.push(connection.expect("the node is there"));
+            }
+            let figures = self.measure(&connections).await;
             endpoint.close(0, "done").await;
             figures
         })
     }
 
-    async fn measure(&self, connection: &Connection) -> Figures {
+    /// Streams go to the nodes in turn.
+    async fn measure(&self, connections: &[Connection]) -> Figures {
         let begins = Instant::now() + WARM_UP;
-        let ends = begins + Duration::from_secs(self.seconds);
-        let mut streams = tokio::task::JoinSet::new();
-        for _ in 0..self.streams {
-            let (send, recv) = connection.open_bi(0).await.expect("the leader is there");
-            streams.spawn(stream(
-                send,
-                recv,
-                self.batch_bytes,
-                self.in_flight,
-                begins..ends,
-            ));
+        let window = begins..begins + Duration::from_secs(self.seconds);
+        let mut streams = JoinSet::new();
+        for number in 0..self.streams {
+            let connection = &connections[number % connections.len()];
+            let (send, recv) = connection.open_bi(0).await.expect("the node is there");
+            match self.work {
+                Work::Produce => streams.spawn(produce(
+                    send,
+                    recv,
+                    self.batch_bytes,
+                    self.in_flight,
+                    window.clone(),
+                )),
+                Work::Consume => streams.spawn(consume(send, recv, window.clone())),
+            };
         }
-        tokio::time::sleep_until(begins.into()).await;
+        tokio::time::sleep_until(window.start.into()).await;
         let before = self.cpu();
-        tokio::time::sleep_until(ends.into()).await;
+        tokio::time::sleep_until(window.end.into()).await;
         let after = self.cpu();
         let mut latency_ns = Histogram::<u64>::new(3).expect("three digits are allowed");
         for done in streams.join_all().await {
@@ -111,7 +81,10 @@ impl Load {
         let seconds = self.seconds as f64;
         let gigabytes = batches * self.batch_bytes as f64 / 1e9;
         let cpu = |place: usize| (after[place] - before[place]) / gigabytes;
-        let ms = |quantile| latency_ns.value_at_quantile(quantile) as f64 / 1e6;
+        let ms = |quantile| {
+            let ns = latency_ns.value_at_quantile(quantile) as f64;
+            (self.work == Work::Produce).then_some(ns / 1e6)
+        };
         Figures {
             mb_per_s: gigabytes * 1e3 / seconds,
             batches_per_s: batches / seconds,
@@ -123,20 +96,24 @@ impl Load {
         }
     }
 
-    /// CPU seconds so far of the client, the leader and each follower.
+    /// CPU seconds so far of the client and each node.
     fn cpu(&self) -> [f64; 4] {
-        let [leader, one, other] = self.pids;
-        [std::process::id(), leader, one, other].map(cpu_seconds)
+        let [one, two, three] = self.pids;
+        [std::process::id(), one, two, three].map(cpu_seconds)
     }
 }
 
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are allowed")
+}
+
 /// Drives one stream; returns the latencies of the batches that were durable within the window.
-async fn stream(
+async fn produce(
     mut send: SendHalf,
     mut recv: RecvHalf,
     batch_bytes: usize,
     in_flight: u64,
-    window: std::ops::Range<Instant>,
+    window: Range<Instant>,
 ) -> Histogram<u64> {
     let body: Vec<u8> = (0..batch_bytes).map(|_| fastrand::u8(..)).collect();
     let body = Bytes::from(body);
@@ -160,7 +137,7 @@ async fn stream(
         drop(sent);
     };
     let hearing = async {
-        let mut latency_ns = Histogram::<u64>::new(3).expect("three digits are allowed");
+        let mut latency_ns = histogram();
         let mut known = 0;
         while let Ok(Some(message)) = recv.recv(&LIMITS).await {
             let now = Instant::now();
@@ -183,4 +160,23 @@ async fn stream(
     };
     let ((), latency_ns) = tokio::join!(sending, hearing);
     latency_ns
+}
+
+/// Reads what comes and throws it away; counts the batches that came within the window.
+async fn consume(mut send: SendHalf, mut recv: RecvHalf, window: Range<Instant>) -> Histogram<u64> {
+    let asked = send.send(READ, &batch_head(0, 0), &mut []).await;
+    asked.expect("the leader is there");
+    let mut batches = histogram();
+    loop {
+        let head = recv.recv_head(&LIMITS).await.expect("it goes on for ever");
+        head.expect("it goes on for ever");
+        recv.skip_body().await.expect("it goes on for ever");
+        let now = Instant::now();
+        if now >= window.end {
+            return batches;
+        }
+        if window.contains(&now) {
+            batches.record(1).expect("it grows as needed");
+        }
+    }
 }

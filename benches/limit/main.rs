@@ -1,15 +1,18 @@
 //! The limit: what this machine gives to anything that does Plimsoll's work, with no Raft in between.
 //!
-//! Four processes: a client, a "leader" and two "followers". A batch goes over QUIC to the leader, from there to both followers over QUIC; each of the
+//! Four processes: a client and three nodes. A batch goes over QUIC to the node that leads its stream, from there to both others over QUIC; each of the
 //! three checks its CRC and writes it into a prewritten file with one `fdatasync` per group of batches; the client hears of it once two of the three have
 //! it on disk. The settings of QUIC, the files and the disk thread are those of the product; what is missing is the log, the consensus and every check of
-//! a client. Plimsoll's own runs are divided by what this prints.
+//! a client. With one batch in flight that is the floor of the latency: a round trip, and behind it the slower of a local `fdatasync` and another round
+//! trip with an `fdatasync` at its end. A bare stream, read and thrown away, is the limit of reading. Plimsoll's own runs are divided by what this prints.
 //!
 //! `cargo bench --bench limit` runs all cases; `cargo bench --bench limit -- --help` tells the rest. Compare lines of one run only.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cases;
 mod disk;
+mod figures;
 mod load;
 mod node;
 mod usage;
@@ -17,13 +20,15 @@ mod usage;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use clap::Parser;
 use serde_json::json;
 use transport::{Authority, Credentials, Issued, TransportOptions};
 
-use load::{Figures, Load};
+use cases::{CASES, Case};
+use figures::Figures;
+use load::Load;
 
 /// What this machine gives to replication by QUIC and fdatasync, without Raft
 #[derive(Parser)]
@@ -48,58 +53,21 @@ struct Args {
     /// Given by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
-    /// Set in the processes this program starts: which part to play
-    #[arg(long, hide = true, value_enum)]
-    part: Option<node::Part>,
+    /// Set in the processes this program starts: which node to be
+    #[arg(long, hide = true)]
+    node: Option<u64>,
     #[arg(long, hide = true)]
     mtu: Option<u16>,
     #[arg(long, hide = true)]
-    followers: Vec<SocketAddr>,
+    unsynced: bool,
 }
-
-/// One line of the table.
-struct Case {
-    name: &'static str,
-    mtu: u16,
-    streams: usize,
-    batch_bytes: usize,
-    /// Overrides the number in flight: the latency floor has one.
-    in_flight: Option<u64>,
-}
-
-const fn case(name: &'static str, mtu: u16, streams: usize, batch_bytes: usize) -> Case {
-    Case {
-        name,
-        mtu,
-        streams,
-        batch_bytes,
-        in_flight: None,
-    }
-}
-
-const MIB: usize = 1 << 20;
-
-const CASES: [Case; 6] = [
-    case("1 MiB batches", 65_000, 1, MIB),
-    case("1 MiB batches, MTU 6500", 6_500, 1, MIB),
-    case("1 MiB batches, MTU 1452", 1_452, 1, MIB),
-    case("1 MiB batches, 4 streams", 65_000, 4, MIB),
-    case("16 KiB batches", 65_000, 1, 16 << 10),
-    Case {
-        name: "latency, 100 bytes, one in flight",
-        mtu: 65_000,
-        streams: 1,
-        batch_bytes: 100,
-        in_flight: Some(1),
-    },
-];
 
 fn main() {
     let args = Args::parse();
-    if let Some(part) = args.part {
+    if let Some(number) = args.node {
         let data = args.data.expect("given by the parent");
         let mtu = args.mtu.expect("given by the parent");
-        return node::run(part, &data, &options(mtu), &args.followers);
+        return node::run(number, &data, &options(mtu), !args.unsynced);
     }
     let chosen = |case: &&Case| {
         args.cases.is_empty() || args.cases.iter().any(|words| case.name.contains(words))
@@ -110,9 +78,6 @@ fn main() {
         eprintln!("no case has these words in its name; there are: {names}");
         std::process::exit(2);
     }
-    if !args.json {
-        println!("{:36} {}", "case", Figures::TITLES);
-    }
     // Round by round, so that what disturbs the machine for a while disturbs all cases alike.
     let mut taken: Vec<Vec<Figures>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..args.rounds {
@@ -120,10 +85,17 @@ fn main() {
             taken.push(measure(case, &args));
         }
     }
+    if !args.json {
+        println!("{:36} {}", "case", Figures::TITLES);
+    }
     for (case, taken) in cases.iter().zip(taken) {
+        let rounds: Vec<f64> = taken.iter().map(Figures::mb_per_s).collect();
         let median = Figures::median(taken);
         if args.json {
-            println!("{}", json!({ "case": case.name, "figures": median }));
+            println!(
+                "{}",
+                json!({ "case": case.name, "figures": median, "mb_per_s_of_rounds": rounds })
+            );
         } else {
             println!("{:36} {median}", case.name);
         }
@@ -131,10 +103,7 @@ fn main() {
 }
 
 fn options(mtu: u16) -> TransportOptions {
-    TransportOptions {
-        mtu_max_loopback: mtu,
-        ..TransportOptions::default()
-    }
+    TransportOptions::default().with_mtu_max(mtu)
 }
 
 fn measure(case: &Case, args: &Args) -> Figures {
@@ -144,31 +113,22 @@ fn measure(case: &Case, args: &Args) -> Figures {
     });
     let folder = tempfile::tempdir_in(parent).expect("a folder for the files can be made");
     let authority = Authority::create("limit").expect("a fixed, valid name");
-    for number in 1..=3 {
+    let mut nodes = [1, 2, 3].map(|number| {
         let issued = authority.issue_node(number).expect("a valid number");
-        keep(&folder.path().join(number.to_string()), &authority, &issued);
-    }
-    let start = |part: node::Part, number: u64, followers: &[SocketAddr]| {
-        Process::start(
-            part,
-            &folder.path().join(number.to_string()),
-            case,
-            followers,
-        )
-    };
-    let followers = [
-        start(node::Part::Follower, 2, &[]),
-        start(node::Part::Follower, 3, &[]),
-    ];
-    let addresses = followers.each_ref().map(|follower| follower.address);
-    let leader = start(node::Part::Leader, 1, &addresses);
+        let own = folder.path().join(number.to_string());
+        keep(&own, &authority, &issued);
+        Process::start(number, &own, case)
+    });
+    let addresses = nodes.each_ref().map(|node| node.address);
+    nodes.iter_mut().for_each(|node| node.tell(&addresses));
     let load = Load {
-        leader: leader.address,
+        nodes: addresses,
+        work: case.work,
         streams: case.streams,
         batch_bytes: case.batch_bytes,
         in_flight: case.in_flight.unwrap_or(args.in_flight),
         seconds: args.seconds,
-        pids: [leader.pid(), followers[0].pid(), followers[1].pid()],
+        pids: nodes.each_ref().map(Process::pid),
     };
     let issued = authority.issue_client("limit").expect("a valid name");
     load.run(&credentials(&authority, issued), &options(case.mtu))
@@ -195,26 +155,44 @@ fn keep(folder: &Path, authority: &Authority, issued: &Issued) {
 /// A node's process; ended when dropped.
 struct Process {
     child: Child,
+    /// A node ends when this does, so none outlives this program however it ends.
+    input: Option<ChildStdin>,
     address: SocketAddr,
 }
 
 impl Process {
     /// Starts a node and waits for the line that tells its address.
-    fn start(part: node::Part, folder: &Path, case: &Case, followers: &[SocketAddr]) -> Process {
+    fn start(number: u64, folder: &Path, case: &Case) -> Process {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-        command.args(["--part", part.name(), "--mtu", &case.mtu.to_string()]);
+        command.args([
+            "--node",
+            &number.to_string(),
+            "--mtu",
+            &case.mtu.to_string(),
+        ]);
         command.arg("--data").arg(folder);
-        for follower in followers {
-            command.args(["--followers", &follower.to_string()]);
+        if !case.sync {
+            command.arg("--unsynced");
         }
-        // A node ends when its input does, so none outlives this program however it ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("this program can be started again");
         let out = child.stdout.take().expect("piped above");
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line).expect("text");
         let address = line.trim().parse().expect("a node tells its address first");
-        Process { child, address }
+        let input = child.stdin.take();
+        Process {
+            child,
+            input,
+            address,
+        }
+    }
+
+    /// Tells it where all nodes are.
+    fn tell(&mut self, addresses: &[SocketAddr]) {
+        let input = self.input.as_mut().expect("kept until it is dropped");
+        let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        writeln!(input, "{}", addresses.join(" ")).expect("the node reads");
     }
 
     fn pid(&self) -> u32 {
@@ -224,10 +202,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut input) = self.child.stdin.take() {
-            // It may have ended already.
-            let _ = input.flush();
-        }
+        drop(self.input.take());
         let _ = self.child.wait();
     }
 }

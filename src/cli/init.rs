@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use plimsoll::config::{
-    ClientConfig, Config, LimitsConfig, LogConfig, NodeAddress, NodeConfig, RaftConfig, TlsConfig,
-    new_cluster_id,
+    ClientConfig, Config, LimitsConfig, LogConfig, NetworkConfig, NodeAddress, NodeConfig,
+    RaftConfig, TlsConfig, new_cluster_id,
 };
 use serde_json::json;
 use transport::pki::{Authority, Issued};
@@ -187,6 +187,7 @@ fn plan(dir: &Path, nodes: u16, host: &str, port_base: u16) -> Result<Plan, Fail
         raft: RaftConfig::default(),
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
+        network: NetworkConfig::default(),
     };
     let nodes: Vec<Config> = (1..=nodes).map(node).collect();
     let client = ClientConfig {
@@ -195,6 +196,7 @@ fn plan(dir: &Path, nodes: u16, host: &str, port_base: u16) -> Result<Plan, Fail
         cert: "client.pem".into(),
         key: "client.key".into(),
         nodes: addresses,
+        mtu_max: None,
     };
     nodes.iter().try_for_each(Config::validate)?;
     client.validate()?;

@@ -107,6 +107,8 @@ impl Cluster {
             handshake_timeout: Duration::from_secs(2),
             ..TransportOptions::default()
         };
+        let mtu_max = config.mtu_max.and_then(|bytes| u16::try_from(bytes).ok());
+        let options = options.with_mtu_max(mtu_max.unwrap_or(u16::MAX));
         let endpoint = Endpoint::client(&credentials, &options)?;
         let nodes = config
             .nodes

@@ -9,6 +9,8 @@ use super::{ClientConfig, Config, ConfigError, KIB, MIB, NodeAddress};
 
 /// Most nodes of one cluster.
 const NODES_MAX: usize = 32;
+/// What the largest UDP payload may be: no less than every path of QUIC carries, no more than a datagram holds.
+pub(super) const MTU_MAX: RangeInclusive<u32> = 1_200..=65_000;
 /// Longest cluster name, as certificates carry it in one DNS label.
 const CLUSTER_NAME_MAX: usize = 40;
 
@@ -42,12 +44,21 @@ pub(super) fn node(config: &Config) -> Result<(), ConfigError> {
     }
     raft(config)?;
     segments(config)?;
-    limits(config)
+    limits(config)?;
+    mtu_max("network.mtu_max", config.network.mtu_max)
 }
 
 pub(super) fn client(config: &ClientConfig) -> Result<(), ConfigError> {
     cluster_name("cluster", &config.cluster)?;
-    nodes(&config.nodes)
+    nodes(&config.nodes)?;
+    config
+        .mtu_max
+        .map_or(Ok(()), |bytes| mtu_max("mtu_max", bytes))
+}
+
+fn mtu_max(key: &str, bytes: u32) -> Result<(), ConfigError> {
+    let range = u64::from(*MTU_MAX.start())..=u64::from(*MTU_MAX.end());
+    within(key, u64::from(bytes), range)
 }
 
 fn raft(config: &Config) -> Result<(), ConfigError> {

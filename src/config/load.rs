@@ -15,7 +15,7 @@ use super::{ClientConfig, Config, ConfigError};
 const ENV_PREFIX: &str = "PLIMSOLL_";
 
 /// Sections whose keys can be overridden. `nodes` is a list, and has no single key.
-const SECTIONS: [&str; 5] = ["node", "tls", "raft", "log", "limits"];
+const SECTIONS: [&str; 6] = ["node", "tls", "raft", "log", "limits", "network"];
 
 pub(super) fn node(
     path: &Path,

@@ -57,6 +57,7 @@ fn file_without_optional_sections_gets_the_defaults() {
     assert_eq!(config.raft, RaftConfig::default());
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.limits, LimitsConfig::default());
+    assert_eq!(config.network, NetworkConfig::default());
 }
 
 #[test]
@@ -221,6 +222,24 @@ fn client_settings_are_read_and_refused_alike() {
     let unknown = file(&format!("colour = 'red'\n{text}"));
     let said = ClientConfig::load(&unknown.path).unwrap_err().to_string();
     assert!(said.contains("colour"), "{said}");
+}
+
+#[test]
+fn largest_datagram_is_held_within_what_quic_and_udp_allow() {
+    for bytes in ["1199", "65001"] {
+        let said = refusal(NODE, &[("PLIMSOLL_NETWORK_MTU_MAX", bytes)], &[]);
+        assert!(
+            said.contains("network.mtu_max") && said.contains("1200"),
+            "{said}"
+        );
+        let client = file(&format!(
+            "mtu_max = {bytes}\ncluster = 'sea'\nca = 'a'\ncert = 'b'\nkey = 'c'\nnodes = [{{ id = 1, address = 'h:1' }}]\n"
+        ));
+        let said = ClientConfig::load(&client.path).unwrap_err().to_string();
+        assert!(said.contains("mtu_max"), "{said}");
+    }
+    let held = load_with(NODE, &[], &["network.mtu_max=1452"]).unwrap();
+    assert_eq!(held.network.mtu_max, 1452);
 }
 
 #[test]

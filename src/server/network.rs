@@ -273,6 +273,8 @@ fn listen(config: &Config, credentials: &Credentials) -> Result<Endpoint, StartE
         streams_max_client: STREAMS_MAX_CLIENT,
         ..TransportOptions::default()
     };
+    let mtu_max = u16::try_from(config.network.mtu_max).unwrap_or(u16::MAX);
+    let options = options.with_mtu_max(mtu_max);
     let address = config.node.listen;
     Endpoint::server(credentials, address, &options).map_err(|error| StartError::Listen {
         address,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use plimsoll::client::Client;
 use plimsoll::config::{
-    ClientConfig, Config, LimitsConfig, LogConfig, NodeAddress, NodeConfig, RaftConfig, TlsConfig,
-    new_cluster_id,
+    ClientConfig, Config, LimitsConfig, LogConfig, NetworkConfig, NodeAddress, NodeConfig,
+    RaftConfig, TlsConfig, new_cluster_id,
 };
 use plimsoll::server::{Node, NodeFailure, StartError};
 use tempfile::TempDir;
@@ -85,6 +85,7 @@ impl Cluster {
                 batch_bytes_max: 1 << 20,
                 ..LimitsConfig::default()
             },
+            network: NetworkConfig::default(),
         };
         let configs: Vec<Config> = (1..=nodes).map(config).collect();
         configs.iter().for_each(|config| config.validate().unwrap());
@@ -95,6 +96,7 @@ impl Cluster {
             cert,
             key,
             nodes: addresses,
+            mtu_max: None,
         };
         let nodes = configs.iter().map(|_| None).collect();
         Cluster {

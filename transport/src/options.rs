@@ -97,6 +97,14 @@ pub(crate) enum Side {
 }
 
 impl TransportOptions {
+    /// Holds both MTUs to `bytes`, 1200 to 65000; what is lower stays.
+    #[must_use]
+    pub fn with_mtu_max(mut self, bytes: u16) -> Self {
+        self.mtu_max = self.mtu_max.min(bytes);
+        self.mtu_max_loopback = self.mtu_max_loopback.min(bytes);
+        self
+    }
+
     /// Says which setting cannot work, and why.
     pub(crate) fn check(&self) -> Result<(), String> {
         let within = |name: &str, value: u64, min: u64, max: u64| {
@@ -214,6 +222,18 @@ mod tests {
     #[test]
     fn defaults_are_sound() {
         assert_eq!(TransportOptions::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn largest_datagram_is_held_down_and_never_raised() {
+        let mtus = |bytes| {
+            let held = TransportOptions::default().with_mtu_max(bytes);
+            held.check().unwrap();
+            (held.mtu_max, held.mtu_max_loopback)
+        };
+        assert_eq!(mtus(1_452), (1_452, 1_452));
+        assert_eq!(mtus(20_000), (6_500, 20_000));
+        assert_eq!(mtus(u16::MAX), (6_500, 65_000));
     }
 
     #[test]
