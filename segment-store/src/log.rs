@@ -4,6 +4,7 @@
 //! next `sync`. Must not know: why frames are written, what a term means, who reads. Opening is in `log/open.rs`, removing at either
 //! end in `log/cut.rs`, starting anew in `log/reset.rs`, a new segment in `log/roll.rs`.
 
+mod cached;
 mod cut;
 mod open;
 mod reset;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::cached::Cached;
 use crate::contents::Contents;
 use crate::error::AppendError;
 use crate::fault::{Fault, is_no_space};
@@ -105,6 +107,7 @@ pub struct Log {
     /// The tail ends in a write that was not finished, and there was no room yet for a fresh file to go on in.
     torn: bool,
     state: State,
+    cached: Cached,
 }
 
 /// A segment that is never appended to again.

@@ -18,7 +18,7 @@ use crate::view::{SegmentView, Shared};
 mod checked;
 
 /// What was written to a log within its last so many bytes is taken to be in memory still.
-const HOT_BYTES: u64 = 32 << 20;
+pub(crate) const HOT_BYTES: u64 = 32 << 20;
 /// Read ahead of a seek's target: the distance of index entries at its default.
 const SEEK_BYTES: u64 = 64 << 10;
 

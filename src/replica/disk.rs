@@ -9,99 +9,25 @@
 //! ends the group: nothing of it is written any more, and nothing is retried.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use segment_store::fs::Fs;
-use segment_store::snapshot::{self, WriteError};
-use segment_store::{AppendError, BallotFile, Frame, Log};
-use tokio::sync::oneshot;
-
 use super::effects::DiskOp;
+use super::jobs::{DiskJob, DiskReport, GroupFiles};
 use super::meters::Meters;
 use crate::mutation;
 use crate::raft::Ballot;
+use segment_store::fs::Fs;
+use segment_store::snapshot::{self, WriteError};
+use segment_store::{AppendError, Frame, Log};
 
 /// How often operations that found no room are tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(250);
 
 /// The name of a replica's snapshot files in its folder.
 pub(crate) const SNAPSHOT_NAME: &str = "replica";
-
-/// The open files of one group.
-#[derive(Debug)]
-pub struct GroupFiles {
-    /// The log.
-    pub log: Log,
-    /// Term and vote.
-    pub ballot: BallotFile,
-    /// The group's folder.
-    pub dir: PathBuf,
-}
-
-/// Work for the disk.
-#[derive(Debug)]
-pub enum DiskJob {
-    /// A group's files come under this thread's hand.
-    Open {
-        /// The group.
-        group: u64,
-        /// Its files.
-        files: Box<GroupFiles>,
-    },
-    /// Operations of a group, in order of their numbers.
-    Write {
-        /// The group.
-        group: u64,
-        /// The newest ballot to save, if it changed.
-        ballot: Option<Ballot>,
-        /// Numbered operations.
-        ops: Vec<(u64, DiskOp)>,
-    },
-    /// Drop a group's files; all its operations that have room are done before.
-    Close {
-        /// The group.
-        group: u64,
-        /// Told once the files are closed.
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// What became of the work.
-#[derive(Debug)]
-pub enum DiskReport {
-    /// All operations up to this number are durable.
-    Done {
-        /// The group.
-        group: u64,
-        /// The last number, inclusive.
-        through: u64,
-    },
-    /// This ballot is durable.
-    BallotDurable {
-        /// The group.
-        group: u64,
-        /// The ballot.
-        ballot: Ballot,
-    },
-    /// The group's operations wait for room (true), or have found it again (false).
-    Full {
-        /// The group.
-        group: u64,
-        /// Whether they wait.
-        full: bool,
-    },
-    /// The machine broke a promise to this group.
-    Fault {
-        /// The group.
-        group: u64,
-        /// What happened.
-        reason: String,
-    },
-}
 
 /// The handle of the disk thread. Dropping it ends the thread once its queue is empty.
 #[derive(Debug)]
@@ -178,6 +104,7 @@ fn work(
         if !reports.is_empty() {
             report(reports);
         }
+        worker.let_go_cached();
     }
 }
 
@@ -187,6 +114,8 @@ pub struct DiskWorker {
     fs: Arc<dyn Fs>,
     meters: Meters,
     groups: HashMap<u64, GroupDisk>,
+    /// Groups that were synced, whose copy here nobody reads.
+    unread: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -204,6 +133,8 @@ struct Written {
     through: Option<u64>,
     /// Frames appended and not synced.
     frames: usize,
+    /// What the last of them asks of the page cache.
+    keep_cached: bool,
 }
 
 /// Why an operation was not carried out.
@@ -219,6 +150,7 @@ impl DiskWorker {
             fs,
             meters,
             groups: HashMap::new(),
+            unread: Vec::new(),
         }
     }
 
@@ -235,6 +167,7 @@ impl DiskWorker {
 
     /// Carries out `jobs` and reports, in order per group. Durable on return, but for what waits for room.
     pub fn turn(&mut self, jobs: Vec<DiskJob>) -> Vec<DiskReport> {
+        self.unread.clear();
         let mut reports = Vec::new();
         let mut touched = Vec::new();
         let mut closing = Vec::new();
@@ -277,6 +210,15 @@ impl DiskWorker {
         reports
     }
 
+    /// Lets the page cache go of what was synced and is not read. For after the reports: nobody waits for it.
+    pub fn let_go_cached(&mut self) {
+        for group in self.unread.drain(..) {
+            if let Some(disk) = self.groups.get_mut(&group) {
+                disk.files.log.let_go_cached();
+            }
+        }
+    }
+
     fn open(&mut self, group: u64, files: GroupFiles) {
         let disk = GroupDisk {
             files,
@@ -310,6 +252,10 @@ impl DiskWorker {
                 if let Err(fault) = disk.files.log.sync() {
                     disk.poison(group, fault.to_string(), reports);
                     continue;
+                }
+                match written.keep_cached {
+                    true => disk.files.log.keep_cached(),
+                    false => self.unread.push(group),
                 }
                 self.meters.sync_seconds.record(started.elapsed());
                 self.meters.batches_per_sync.record(written.frames as f64);
@@ -378,12 +324,24 @@ impl GroupDisk {
     /// The next operation; appends that follow each other become one.
     fn next_op(&mut self) -> Option<(u64, DiskOp)> {
         let (mut number, mut op) = self.queue.pop_front()?;
-        if let DiskOp::Append(frames) = &mut op {
-            while let Some((_, DiskOp::Append(_))) = self.queue.front() {
-                if let Some((next, DiskOp::Append(more))) = self.queue.pop_front() {
-                    number = next;
-                    frames.extend(more);
-                }
+        if let DiskOp::Append {
+            frames,
+            keep_cached,
+        } = &mut op
+        {
+            while let Some((
+                next,
+                DiskOp::Append {
+                    frames: more,
+                    keep_cached: keep,
+                },
+            )) = self
+                .queue
+                .pop_front_if(|(_, op)| matches!(op, DiskOp::Append { .. }))
+            {
+                number = next;
+                *keep_cached = keep;
+                frames.extend(more);
             }
         }
         Some((number, op))
@@ -397,9 +355,13 @@ impl GroupDisk {
         written: &mut Written,
     ) -> Result<(), Stop> {
         match op {
-            DiskOp::Append(frames) => {
+            DiskOp::Append {
+                frames,
+                keep_cached,
+            } => {
                 self.append(frames, meters)?;
                 written.frames += frames.len();
+                written.keep_cached = *keep_cached;
             }
             DiskOp::Truncate { after } => self.files.log.truncate_after(*after)?,
             DiskOp::TrustTail => {

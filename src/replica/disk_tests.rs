@@ -1,6 +1,7 @@
 //! The disk's work without its thread: group commit, want of room, broken promises.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use segment_store::fs::{Injection, SimFs, When};
 use segment_store::{LogIdentity, LogOptions, kind};
@@ -68,6 +69,13 @@ fn frames(group: u64, count: u64, len: usize) -> Vec<Frame> {
     frames
 }
 
+fn append(frames: Vec<Frame>) -> DiskOp {
+    DiskOp::Append {
+        frames,
+        keep_cached: true,
+    }
+}
+
 fn write(group: u64, ops: Vec<(u64, DiskOp)>) -> DiskJob {
     let ballot = None;
     DiskJob::Write { group, ballot, ops }
@@ -75,7 +83,7 @@ fn write(group: u64, ops: Vec<(u64, DiskOp)>) -> DiskJob {
 
 fn append_each(group: u64, frames: Vec<Frame>) -> Vec<DiskJob> {
     let jobs = (1..).zip(frames);
-    jobs.map(|(number, frame)| write(group, vec![(number, DiskOp::Append(vec![frame]))]))
+    jobs.map(|(number, frame)| write(group, vec![(number, append(vec![frame]))]))
         .collect()
 }
 
@@ -97,7 +105,7 @@ fn batches_that_arrive_together_share_one_write_and_one_sync() {
 fn ballot_is_saved_while_the_log_waits_for_room_and_the_log_goes_on_by_itself() {
     let mut bench = Bench::new(1);
     bench.fs.set_capacity(Some(1));
-    let big = DiskOp::Append(frames(1, 3, 30_000));
+    let big = append(frames(1, 3, 30_000));
     let ballot = Ballot {
         term: 2,
         vote: Some(1),

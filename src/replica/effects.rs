@@ -189,7 +189,12 @@ pub enum Lane {
 #[derive(Debug)]
 pub enum DiskOp {
     /// Append consecutive frames.
-    Append(Vec<Frame>),
+    Append {
+        /// The frames.
+        frames: Vec<Frame>,
+        /// Whether the page cache is to keep them: somebody reads this copy. Else it may let go of what is far behind the end.
+        keep_cached: bool,
+    },
     /// Cut the log after this index.
     Truncate {
         /// The last index that stays.
@@ -228,7 +233,9 @@ impl DiskOp {
     /// Bytes it holds in memory until it is done.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
-            DiskOp::Append(frames) => frames.iter().map(|frame| frame.bytes().len() as u64).sum(),
+            DiskOp::Append { frames, .. } => {
+                frames.iter().map(|frame| frame.bytes().len() as u64).sum()
+            }
             DiskOp::Snapshot { bytes, .. } | DiskOp::Install { bytes, .. } => bytes.len() as u64,
             DiskOp::Truncate { .. } | DiskOp::TrustTail | DiskOp::Trim { .. } => 0,
         }

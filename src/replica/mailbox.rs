@@ -9,8 +9,8 @@ use std::time::Instant;
 use segment_store::UnstampedFrame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::disk::DiskReport;
 use super::effects::Answer;
+use super::jobs::DiskReport;
 use super::open::OpenedGroup;
 use super::status::GroupStatus;
 use crate::raft::{Index, NodeId, Target};

@@ -13,9 +13,10 @@ use segment_store::{
 };
 
 use super::StateMachine;
-use super::disk::{GroupFiles, SNAPSHOT_NAME};
+use super::disk::SNAPSHOT_NAME;
 use super::error::OpenError;
 use super::group::GroupSpec;
+use super::jobs::GroupFiles;
 use super::repair::Repairing;
 use super::repairs::Repairs;
 use super::restart::{Found, Restart, unfinished_install};

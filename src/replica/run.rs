@@ -15,10 +15,11 @@ use segment_store::fs::Fs;
 use segment_store::{DataDir, LogOptions, Preparer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::disk::{Disk, DiskJob, DiskReport};
+use super::disk::Disk;
 use super::effects::{Input, Lane, ReplicaConfig};
 use super::error::Poisoned;
 use super::group::{Registry, Replicas};
+use super::jobs::{DiskJob, DiskReport};
 use super::mailbox::{Mail, Mailbox, MailboxLimits, Request};
 use super::meters::Meters;
 use super::open::{OpenedGroup, Opener};

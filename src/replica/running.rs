@@ -9,8 +9,8 @@ use std::time::Instant;
 use segment_store::LogReader;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::disk::DiskJob;
 use super::effects::{Answer, DiskOp, Effect, Lane};
+use super::jobs::DiskJob;
 use super::mailbox::{Mail, Mailbox, ReplyTo};
 use super::meters::Meters;
 use super::replica::Replica;

@@ -10,7 +10,7 @@ use segment_store::{Frame, FrameHeader, codec, kind};
 use super::effects::{DiskOp, Effect};
 use super::replica::Replica;
 use super::snapshot::MembershipRow;
-use crate::raft::{Index, LogId, Millis, OwnEntry, mutation};
+use crate::raft::{Index, LogId, Millis, OwnEntry, Role, mutation};
 use crate::wire::ApiError;
 
 /// Log operations between the replica and the disk.
@@ -127,7 +127,13 @@ impl Replica {
         let truncations = self.writes.truncations;
         let frames = std::mem::take(&mut self.writes.frames);
         let appended = OnDisk::Appended { last, truncations };
-        self.disk(DiskOp::Append(frames), appended);
+        // Others' records are read from their leader, as a rule; one's own by everybody.
+        let keep_cached = self.raft.role() == Role::Leader;
+        let append = DiskOp::Append {
+            frames,
+            keep_cached,
+        };
+        self.disk(append, appended);
     }
 
     fn disk(&mut self, op: DiskOp, what: OnDisk) {

@@ -102,6 +102,9 @@ pub trait FsFile: Send + Sync + Debug {
     /// Makes all that was written before the call durable (fdatasync). An error is final: never call it again.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Advice: what of `range` is durable need not stay in memory. Pages that a map has in use stay. Nothing that is read changes.
+    fn let_go(&self, _range: Range<u64>) {}
+
     /// Length in bytes, fixed since creation.
     fn len(&self) -> u64;
 

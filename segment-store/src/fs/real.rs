@@ -4,11 +4,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 
 use super::{Fs, FsFile, Lock, MapRead};
 use crate::map::FileMap;
@@ -151,6 +153,14 @@ impl FsFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.file)?)
+    }
+
+    fn let_go(&self, range: Range<u64>) {
+        let len = NonZeroU64::new(range.end.saturating_sub(range.start));
+        if let Some(len) = len {
+            // Advice: where it is not taken, the pages stay until the system wants them.
+            let _ = rustix::fs::fadvise(&self.file, range.start, Some(len), Advice::DontNeed);
+        }
     }
 
     fn len(&self) -> u64 {

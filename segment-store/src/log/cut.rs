@@ -36,6 +36,7 @@ impl Log {
             return Ok(());
         }
         self.sync()?;
+        self.keep_cached();
         self.cut_off(index)
     }
 
@@ -139,6 +140,7 @@ impl Log {
         if count == 0 {
             return Ok(self.first_index());
         }
+        self.keep_cached();
         let trimmed: Vec<Sealed> = self.sealed.drain(..count).collect();
         self.publish_segments();
         for segment in trimmed {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cached::Cached;
 use super::roll::{Unborn, segment_len};
 use super::{Log, LogIdentity, LogOptions, Sealed, State};
 use crate::error::{AppendError, OpenError};
@@ -182,6 +183,7 @@ impl Log {
             suspect: false,
             torn: false,
             state: State::Writable,
+            cached: Cached::default(),
         }
     }
 

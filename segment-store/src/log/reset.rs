@@ -45,6 +45,7 @@ impl Log {
         if self.is_empty_after(&header) {
             return Ok(());
         }
+        self.keep_cached();
         let options = &self.options;
         let len = segment_len(options.segment_bytes_first.min(options.segment_bytes_max));
         let file = self.take_file(len)?;
