@@ -14,9 +14,15 @@ use super::snapshot::{BatchRow, ProducerRow};
 use crate::raft::Index;
 use crate::wire::BatchHead;
 
-/// Committed batches remembered per producer; a producer may have this many in flight and still retry
-/// every one of them.
-pub const PRODUCER_WINDOW_BATCHES: usize = 32;
+/// Committed batches remembered per producer, while few producers share a group; a producer may have this many in flight and
+/// still retry every one of them.
+pub const PRODUCER_WINDOW_BATCHES: usize = 1024;
+
+/// Committed batches remembered of every producer, however many there are.
+const PRODUCER_WINDOW_BATCHES_MIN: usize = 32;
+
+/// Batches that the producers of a group share: with more than 128 of them, each has a smaller window.
+const WINDOWS_BATCHES: usize = 131_072;
 
 /// Producers remembered per group. Past it, the one whose last commit is the oldest in the log is
 /// forgotten: the same one on every replica.
@@ -102,16 +108,21 @@ impl Producer {
     }
 
     /// Forgets committed batches that no retry may refer to: of older epochs, and beyond the window.
-    fn prune(&mut self) {
+    fn prune(&mut self, window: usize) {
         let Some(at) = self.committed.checked_sub(1) else {
             return;
         };
         let epoch = self.batches[at].epoch;
-        while self.committed > PRODUCER_WINDOW_BATCHES || self.batches[0].epoch < epoch {
+        while self.committed > window || self.batches[0].epoch < epoch {
             self.batches.pop_front();
             self.committed -= 1;
         }
     }
+}
+
+/// Committed batches remembered of each of `producers`. A function of the committed log, as all of the state is.
+fn window(producers: usize) -> usize {
+    (WINDOWS_BATCHES / producers.max(1)).clamp(PRODUCER_WINDOW_BATCHES_MIN, PRODUCER_WINDOW_BATCHES)
 }
 
 /// The producers of one group.
@@ -152,19 +163,26 @@ impl Producers {
         if stamp.epoch > last.epoch {
             return Self::expect_sequence(stamp, 0);
         }
-        let original = known
-            .into_iter()
-            .flat_map(|producer| producer.batches.iter().rev())
-            .find(|batch| {
-                (batch.epoch, batch.first_sequence, batch.record_count)
-                    == (stamp.epoch, stamp.first_sequence, stamp.record_count)
-            });
+        let expected = last.next_sequence();
+        if stamp.first_sequence == expected {
+            return Verdict::New;
+        }
+        // Sequences of an epoch ascend in the log, and so do epochs.
+        let batches = known.map(|producer| &producer.batches);
+        let original = batches.and_then(|batches| {
+            let wanted = (stamp.epoch, stamp.first_sequence);
+            let at = batches.partition_point(|batch| (batch.epoch, batch.first_sequence) < wanted);
+            let found = batches.get(at)?;
+            let same = (found.epoch, found.first_sequence, found.record_count)
+                == (stamp.epoch, stamp.first_sequence, stamp.record_count);
+            same.then_some(found)
+        });
         match original {
             Some(batch) => Verdict::Duplicate {
                 index: batch.index,
                 base_offset: batch.base_offset,
             },
-            None => Self::expect_sequence(stamp, last.next_sequence()),
+            None => Verdict::OutOfOrder { expected },
         }
     }
 
@@ -225,8 +243,8 @@ impl Producers {
                 self.by_last_commit.remove(&before);
             }
             producer.committed += 1;
-            producer.prune();
             self.by_last_commit.insert(index, producer_id);
+            producer.prune(window(self.by_last_commit.len()));
             self.evict();
         }
     }

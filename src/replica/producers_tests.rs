@@ -166,3 +166,35 @@ fn rows_that_no_replica_wrote_are_refused() {
     let row = one.rows().remove(0);
     assert!(Producers::from_rows(&[row.clone(), row]).is_err());
 }
+
+#[test]
+fn windows_shrink_as_producers_come_and_leave_each_its_share() {
+    assert_eq!((window(0), window(1), window(128)), (1024, 1024, 1024));
+    assert_eq!(
+        (window(256), window(PRODUCERS_MAX), window(1 << 20)),
+        (512, 32, 32)
+    );
+    let mut producers = with_batches(1024);
+    producers.commit(1024);
+    let others: Vec<u64> = (100..355).collect();
+    for (index, producer) in (1025..).zip(&others) {
+        producers.appended(index, index, &stamp(*producer, 0, 0, 1));
+    }
+    producers.commit(u64::MAX);
+    // It is at its own next commit that a producer's window shrinks.
+    assert!(matches!(
+        producers.check(&stamp(7, 0, 0, 10)),
+        Verdict::Duplicate { index: 1, .. }
+    ));
+    producers.appended(2000, 20_000, &stamp(7, 0, 10_240, 10));
+    producers.commit(u64::MAX);
+    let oldest_kept = 1025 - 512;
+    assert!(matches!(
+        producers.check(&stamp(7, 0, oldest_kept * 10, 10)),
+        Verdict::Duplicate { .. }
+    ));
+    assert_eq!(
+        producers.check(&stamp(7, 0, (oldest_kept - 1) * 10, 10)),
+        Verdict::OutOfOrder { expected: 10_250 }
+    );
+}

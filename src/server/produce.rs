@@ -4,11 +4,14 @@
 //! either is used up, streams wait unread and QUIC holds their senders back. An error of a batch is answered and the stream goes on. Must not know
 //! terms, indexes or disks.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use transport::{RecvError, RecvHalf, SendHalf};
+use transport::{RecvError, RecvHalf, SendError, SendHalf};
 
 use segment_store::UnstampedFrame;
 
@@ -16,8 +19,8 @@ use super::metrics::TopicMetrics;
 use super::route;
 use super::shared::Shared;
 use crate::config::LimitsConfig;
-use crate::replica::{Group, Submitted};
-use crate::wire::{ApiError, Reply, Request, check_batch, decode_request};
+use crate::replica::{Acked, Group, Submitted};
+use crate::wire::{ACKS_MAX, ApiError, ProducedAck, Reply, Request, check_batch, decode_request};
 
 /// Most batches of one stream accepted and not yet answered.
 const STREAM_BATCHES_MAX: usize = 1_024;
@@ -247,46 +250,100 @@ async fn room(budget: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
         .expect("the semaphore is never closed")
 }
 
-/// Answers the batches of a stream in the order they came.
-async fn answer(shared: Arc<Shared>, mut send: SendHalf, mut answers: mpsc::Receiver<Pending>) {
-    while let Some(Pending {
-        correlation,
-        outcome,
-        permit,
-    }) = answers.recv().await
+/// Answers the batches of a stream in the order they came: those that are settled at the same time with one message.
+async fn answer(shared: Arc<Shared>, send: SendHalf, mut answers: mpsc::Receiver<Pending>) {
+    let mut answers_to = Answers {
+        shared,
+        send,
+        acks: Vec::new(),
+    };
+    let mut sent = Ok(());
+    while sent.is_ok()
+        && let Some(first) = answers.recv().await
     {
-        let result = match outcome {
-            Outcome::Refused(error) => Err(error),
+        sent = answers_to.answer_all(first, &mut answers).await;
+    }
+    match sent {
+        Ok(()) => answers_to.send.finish(),
+        Err(error) => tracing::debug!(%error, "a producer left before it was answered"),
+    }
+}
+
+/// The answering half of a stream.
+struct Answers {
+    shared: Arc<Shared>,
+    send: SendHalf,
+    /// Of batches that are settled, and whose producer is still to be told.
+    acks: Vec<ProducedAck>,
+}
+
+impl Answers {
+    /// Answers `first` and what waits behind it. Nothing that is settled waits for what is not.
+    async fn answer_all(
+        &mut self,
+        first: Pending,
+        answers: &mut mpsc::Receiver<Pending>,
+    ) -> Result<(), SendError> {
+        let mut next = Some(first);
+        while let Some(Pending {
+            correlation,
+            outcome,
+            permit,
+        }) = next
+        {
+            let result = self.settled(outcome).await?;
+            drop(permit);
+            match result {
+                Ok(acked) => self.acks.push(ProducedAck {
+                    correlation,
+                    base_offset: acked.base_offset,
+                }),
+                Err(error) => {
+                    self.tell().await?;
+                    route::error_with(&self.shared, &mut self.send, correlation, error).await?;
+                }
+            }
+            if self.acks.len() == ACKS_MAX {
+                self.tell().await?;
+            }
+            next = answers.try_recv().ok();
+        }
+        self.tell().await
+    }
+
+    /// What became of a batch. Those before it are told of theirs first if this takes a while.
+    async fn settled(&mut self, outcome: Outcome) -> Result<Result<Acked, ApiError>, SendError> {
+        let (mut ack, metrics, records, bytes) = match outcome {
+            Outcome::Refused(error) => return Ok(Err(error)),
             Outcome::Submitted {
                 ack,
                 metrics,
                 records,
                 bytes,
-            } => ack.await.inspect(|_| {
-                metrics.produced_records.increment(u64::from(records));
-                metrics.produced_bytes.increment(u64::from(bytes));
-            }),
+            } => (ack, metrics, records, bytes),
         };
-        drop(permit);
-        let sent = match result {
-            Ok(acked) => {
-                route::reply_with(
-                    &mut send,
-                    &Reply::Produced {
-                        correlation,
-                        base_offset: acked.base_offset,
-                    },
-                )
-                .await
+        let at_once = poll_fn(|context| Poll::Ready(Pin::new(&mut ack).poll(context))).await;
+        let result = match at_once {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                self.tell().await?;
+                ack.await
             }
-            Err(error) => route::error_with(&shared, &mut send, correlation, error).await,
         };
-        if let Err(error) = sent {
-            tracing::debug!(%error, "a producer left before it was answered");
-            return;
-        }
+        Ok(result.inspect(|_| {
+            metrics.produced_records.increment(u64::from(records));
+            metrics.produced_bytes.increment(u64::from(bytes));
+        }))
     }
-    send.finish();
+
+    /// Sends the acks gathered so far.
+    async fn tell(&mut self) -> Result<(), SendError> {
+        if self.acks.is_empty() {
+            return Ok(());
+        }
+        let acks = std::mem::take(&mut self.acks);
+        route::reply_with(&mut self.send, &Reply::Produced { acks }).await
+    }
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ pub use node::{
 };
 pub use peer::{Content, Envelope, ForwardAck, PeerCaps, decode_envelopes, encode_envelopes};
 pub use reply::{
-    ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, NodeUsage, PartitionInfo,
-    ReplicaRole, ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
+    ACKS_MAX, ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, NodeUsage, PartitionInfo,
+    ProducedAck, ReplicaRole, ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
 };
 pub use request::{FetchFrom, Request, decode_request, encode_request};
 

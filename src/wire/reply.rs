@@ -12,6 +12,8 @@ use super::{ApiError, REPLY_HEAD_BYTES_MAX, WireError};
 pub(super) const NODES_MAX: usize = 1024;
 /// Most topics, partitions of a topic, or groups in one reply.
 pub(super) const GROUPS_MAX: usize = 100_000;
+/// Most batches acknowledged by one reply.
+pub const ACKS_MAX: usize = 1024;
 /// Most replicas of one group.
 pub(super) const REPLICAS_MAX: usize = 64;
 
@@ -19,12 +21,10 @@ pub(super) const REPLICAS_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum Reply {
-    /// The batch is committed: fsynced on a majority.
+    /// These batches of the stream are committed: fsynced on a majority.
     Produced {
-        /// As the request said.
-        correlation: u64,
-        /// Offset of the batch's first record; a repeated batch gets the offset of the original.
-        base_offset: u64,
+        /// At least one, in the order they came.
+        acks: Vec<ProducedAck>,
     },
     /// Part of the answer to a fetch. The body is a run of whole frames as they lie in the log, perhaps none.
     Fetched {
@@ -75,6 +75,16 @@ pub enum Reply {
     },
     /// What the answering node's process has used. Apart, so that it makes no other reply longer.
     Usage(Box<NodeUsage>),
+}
+
+/// One batch is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug), attr(allow(missing_docs)))]
+pub struct ProducedAck {
+    /// As the request said.
+    pub correlation: u64,
+    /// Offset of the batch's first record; a repeated batch gets the offset of the original.
+    pub base_offset: u64,
 }
 
 /// Nodes, topics and who leads each partition.
@@ -267,8 +277,8 @@ pub fn decode_reply(kind: u8, head: &[u8]) -> Result<Reply, WireError> {
             ArchivedReply::Metadata(metadata) => check_metadata(metadata),
             ArchivedReply::ClusterStatus(status) => check_status(status),
             ArchivedReply::Error { error, .. } => check_error(error),
-            ArchivedReply::Produced { .. }
-            | ArchivedReply::Fetched { .. }
+            ArchivedReply::Produced { acks } => at_most("list of acks", acks.len(), ACKS_MAX),
+            ArchivedReply::Fetched { .. }
             | ArchivedReply::TopicCreated
             | ArchivedReply::TopicDeleted
             | ArchivedReply::ProducerId { .. }

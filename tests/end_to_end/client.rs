@@ -323,7 +323,7 @@ async fn what_a_topic_cannot_take_is_refused_before_it_is_sent() {
     ));
     let too_wide = client
         .producer("bounds")
-        .in_flight(6)
+        .in_flight(1025)
         .build()
         .await
         .unwrap_err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plimsoll::wire::{
-    ApiError, BatchBuilder, Codec, Greeting, Metadata, PartitionInfo, ProducerStamp,
+    ApiError, BatchBuilder, Codec, Greeting, Metadata, PartitionInfo, ProducedAck, ProducerStamp,
     REPLY_HEAD_BYTES_MAX, Reply, Request, decode_greeting, decode_reply, encode_greeting,
     encode_request,
 };
@@ -120,10 +120,15 @@ impl Raw {
         };
         stream.send(&request, &[frame]).await;
         match stream.reply().await.0 {
-            Reply::Produced {
-                correlation: 7,
-                base_offset,
-            } => Ok(base_offset),
+            Reply::Produced { acks } => match acks[..] {
+                [
+                    ProducedAck {
+                        correlation: 7,
+                        base_offset,
+                    },
+                ] => Ok(base_offset),
+                _ => panic!("one batch was answered with {acks:?}"),
+            },
             Reply::Error {
                 correlation: 7,
                 error,

@@ -6,6 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{FrameError, Head, Limits, Message, PREAMBLE_LEN, Preamble};
+use crate::pool;
 
 /// Room made for a head or body before any of it has come, at most. A length announced without data behind it costs no more than this.
 const EAGER_BYTES: usize = 128 << 10;
@@ -22,6 +23,8 @@ pub(crate) struct Assembler {
     head: Option<Bytes>,
     head_partial: BytesMut,
     body: BytesMut,
+    /// `body` lies in a buffer of the pool.
+    pooled: bool,
     /// Bytes of the body dropped on the way, when it is not wanted.
     skipped: usize,
 }
@@ -38,11 +41,20 @@ impl Assembler {
             return Ok(None);
         };
         let body_len = preamble.body_len as usize;
+        if self.body.capacity() == 0 && !chunk.is_empty() {
+            (self.body, self.pooled) = match pool::reuse(body_len) {
+                Some(body) => (body, true),
+                None => (BytesMut::new(), false),
+            };
+        }
         append(&mut self.body, chunk, body_len);
         if self.body.len() < body_len {
             return Ok(None);
         }
-        let done = std::mem::take(self);
+        let mut done = std::mem::take(self);
+        if !done.pooled {
+            pool::adopt(&mut done.body);
+        }
         Ok(Some(Message {
             kind: preamble.kind,
             head: done.head.expect("taken above"),
@@ -150,7 +162,7 @@ fn append(part: &mut BytesMut, chunk: &mut Bytes, len: usize) {
     let n = (len - part.len()).min(chunk.len());
     if part.capacity() - part.len() < n {
         let target = EAGER_BYTES.max((part.len() + n).saturating_mul(GROWTH));
-        part.reserve(target.min(len) - part.len());
+        part.reserve(target.min(pool::rounded(len)) - part.len());
     }
     part.extend_from_slice(&chunk[..n]);
     chunk.advance(n);

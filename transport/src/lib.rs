@@ -21,6 +21,7 @@ pub mod link;
 pub mod options;
 pub mod outbox;
 pub mod pki;
+mod pool;
 pub mod stream;
 mod tls;
 
@@ -34,6 +35,7 @@ pub use link::Link;
 pub use options::TransportOptions;
 pub use outbox::{Outbox, PushError};
 pub use pki::{Authority, Issued, PkiError};
+pub use pool::BufferPool;
 pub use stream::{RecvHalf, SendHalf};
 
 #[cfg(test)]

@@ -48,13 +48,9 @@ impl SendHalf {
         self.flush().await
     }
 
-    /// Adds one message to what the next [`SendHalf::flush`] writes.
-    pub(crate) fn gather(
-        &mut self,
-        kind: u8,
-        head: &[u8],
-        body: &mut [Bytes],
-    ) -> Result<(), FrameError> {
+    /// Adds one message to what the next [`SendHalf::flush`] or [`SendHalf::send`] writes: many small ones then share one write. The pieces of
+    /// `body` are taken, and left empty; nothing is on an error. How much waits here is for the caller to bound.
+    pub fn gather(&mut self, kind: u8, head: &[u8], body: &mut [Bytes]) -> Result<(), FrameError> {
         let body_len = body.iter().map(Bytes::len).sum();
         let preamble = Preamble::new(kind, head.len(), body_len)?;
         self.gather.begin(preamble, head);
@@ -65,7 +61,7 @@ impl SendHalf {
     }
 
     /// Writes what was gathered. Not cancel-safe, as [`SendHalf::send`].
-    pub(crate) async fn flush(&mut self) -> Result<(), SendError> {
+    pub async fn flush(&mut self) -> Result<(), SendError> {
         if self.writing {
             self.gather.pieces.clear();
             return Err(SendError::Closed);

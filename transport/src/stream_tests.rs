@@ -387,3 +387,28 @@ async fn an_outbox_reports_the_loss_of_its_connection_while_idle() {
         SendError::Lost(ConnectionLost::ClosedByPeer { code, reason })
     );
 }
+
+#[tokio::test]
+async fn gathered_messages_arrive_one_by_one_after_a_single_flush() {
+    let Stream {
+        pair: _pair,
+        mut near,
+        mut far,
+    } = stream(&patient()).await;
+    within(async {
+        for i in 0..300 {
+            let mut pieces = [body(i, i * 20)];
+            near.0.gather(i as u8, &[i as u8], &mut pieces).unwrap();
+            assert!(pieces[0].is_empty(), "the pieces are taken");
+        }
+        let (sent, ()) = tokio::join!(near.0.flush(), async {
+            for i in 0..300 {
+                let message = far.1.recv(&LIMITS).await.unwrap().unwrap();
+                assert_eq!((message.kind, &message.head[..]), (i as u8, &[i as u8][..]));
+                assert!(message.body == body(i, i * 20), "body {i}");
+            }
+        });
+        sent.unwrap();
+    })
+    .await;
+}

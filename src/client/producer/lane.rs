@@ -36,6 +36,11 @@ const AVOID_FOR: Duration = Duration::from_millis(500);
 /// How long batches go by way of another replica before the leader is dialed again.
 const FORWARD_FOR: Duration = Duration::from_secs(30);
 
+/// Bytes of one partition on their way, above which no further batch is sent: some four milliseconds of what a cluster takes.
+const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Bytes after which a write goes out, though more batches wait.
+const WRITE_BYTES: usize = 128 << 10;
+
 const LIMITS: Limits = Limits {
     head_bytes_max: REPLY_HEAD_BYTES_MAX,
     body_bytes_max: 0,
@@ -49,6 +54,10 @@ pub(super) struct Lane {
     pending: Arc<Pending>,
     /// On their way, oldest first.
     window: VecDeque<InFlight>,
+    /// How many of them, from the oldest on, have gone out on the present stream.
+    sent: usize,
+    /// Bytes of their frames.
+    window_bytes: usize,
     /// Of the next batch to be built.
     stamp: ProducerStamp,
     /// A batch was given up: no batch may be built before the window is empty and a fresh id is there.
@@ -70,8 +79,6 @@ struct InFlight {
     outcome: Arc<Outcome>,
     begun: Instant,
     bytes: usize,
-    /// On the present stream.
-    sent: bool,
 }
 
 /// A stream to the node that should lead, or to one that forwards to it.
@@ -110,6 +117,8 @@ impl Lane {
             group: partition.group,
             pending,
             window: VecDeque::new(),
+            sent: 0,
+            window_bytes: 0,
             stamp: ProducerStamp {
                 id: id.0,
                 epoch: id.1,
@@ -190,7 +199,7 @@ impl Lane {
         if !forward {
             self.unreachable = None;
         }
-        self.window.iter_mut().for_each(|batch| batch.sent = false);
+        self.sent = 0;
         debug!(
             topic = self.topic,
             partition = self.pending.partition,
@@ -271,21 +280,22 @@ impl Lane {
                     ControlFlow::Continue(None) => {}
                 }
             }
-            if let Some(at) = self.window.iter().position(|batch| !batch.sent) {
-                if let ControlFlow::Break(over) = self.send(stream, at).await {
+            if self.sent < self.window.len() {
+                if let ControlFlow::Break(over) = self.send(stream).await {
                     return over;
                 }
                 continue;
             }
             let idle = self.window.is_empty() && self.pending.oldest().is_none();
             tokio::select! {
+                biased;
                 received = stream.recv.recv(&LIMITS) => {
                     if let ControlFlow::Break(over) = self.receive(stream.node, received) {
                         return over;
                     }
                     stream.heard = Instant::now();
                 }
-                () = self.pending.bell(), if self.window.len() < self.pending.settings.in_flight => {}
+                () = self.pending.bell(), if self.has_room() => {}
                 () = sleep_until(wake_at), if !idle => {
                     if let ControlFlow::Break(over) = self.look_around(stream).await {
                         return over;
@@ -293,6 +303,12 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Whether one more batch may be on its way. More bytes than fill the pipe would only wait at the nodes instead of here.
+    fn has_room(&self) -> bool {
+        self.window.len() < self.pending.settings.in_flight
+            && self.window_bytes < IN_FLIGHT_BYTES_MAX
     }
 
     /// Builds batches that are due while the window has room. Gives the time to look again, if there is one.
@@ -304,7 +320,7 @@ impl Lane {
                 ControlFlow::Continue(None)
             };
         }
-        while self.window.len() < self.pending.settings.in_flight {
+        while self.has_room() {
             match self.pending.next() {
                 Next::Batch(batch) => self.build(batch),
                 Next::At(due) => return ControlFlow::Continue(Some(due)),
@@ -324,34 +340,43 @@ impl Lane {
         let correlation = self.correlation;
         self.correlation += 1;
         let (outcome, begun, bytes) = (batch.outcome, batch.begun, batch.bytes);
+        self.window_bytes += frame.len();
         self.window.push_back(InFlight {
             correlation,
             frame,
             outcome,
             begun,
             bytes,
-            sent: false,
         });
     }
 
-    /// Sends one batch, taking in acks meanwhile.
-    async fn send(&mut self, stream: &mut Stream, at: usize) -> ControlFlow<Over> {
-        let batch = &mut self.window[at];
-        batch.sent = true;
-        if at == 0 {
+    /// Sends what of the window has not gone out on this stream, many small batches in one write, taking in acks meanwhile.
+    async fn send(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
+        if self.sent == 0 {
             stream.heard = Instant::now();
         }
-        let (kind, head) = encode_request(&Request::Produce {
-            correlation: batch.correlation,
-            group: self.group,
-            forward: stream.forward,
-        });
         let (node, give_up) = (stream.node, self.deadline());
-        let mut body = [self.window[at].frame.clone()];
-        let mut sending = pin!(stream.send.send(kind, &head, &mut body));
+        let mut bytes = 0;
+        while let Some(batch) = self.window.get(self.sent)
+            && bytes < WRITE_BYTES
+        {
+            let (kind, head) = encode_request(&Request::Produce {
+                correlation: batch.correlation,
+                group: self.group,
+                forward: stream.forward,
+            });
+            let mut body = [batch.frame.clone()];
+            if let Err(error) = stream.send.gather(kind, &head, &mut body) {
+                return ControlFlow::Break(self.lost(node, &error.to_string()));
+            }
+            bytes += batch.frame.len();
+            self.sent += 1;
+        }
+        let mut sending = pin!(stream.send.flush());
         loop {
             let suspect_at = stream.heard + SUSPECT_AFTER;
             tokio::select! {
+                biased;
                 sent = &mut sending => {
                     return match sent {
                         Ok(()) => ControlFlow::Continue(()),

@@ -17,11 +17,12 @@ mod delivery;
 mod lane;
 mod pending;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use transport::BufferPool;
 
 use super::link::Cluster;
 use super::{ClientError, ProduceError, Record};
@@ -32,10 +33,15 @@ pub use crate::wire::Codec as Compression;
 pub use delivery::{Ack, Delivery};
 
 use lane::Lane;
-use pending::Pending;
+use pending::{Pending, Shared};
 
 /// Batches of one partition that may be on their way at once; the cluster recognises as many when they are repeated.
-const IN_FLIGHT_MAX: usize = 5;
+const IN_FLIGHT_MAX: usize = 1024;
+/// As many as keep the pipe full. What comes meanwhile gathers in fewer, larger batches, which cost less.
+const IN_FLIGHT: usize = 5;
+
+/// Memory of batches that is used again, at most.
+const BUFFERS_BYTES_MAX: usize = 16 << 20;
 
 /// Settings of a producer.
 #[derive(Debug, Clone)]
@@ -61,7 +67,7 @@ impl ProducerBuilder {
         let settings = Settings {
             linger: Duration::from_millis(2),
             batch_bytes: 256 << 10,
-            in_flight: IN_FLIGHT_MAX,
+            in_flight: IN_FLIGHT,
             compression: Codec::None,
             buffer_bytes: 32 << 20,
             delivery_timeout: Duration::from_secs(30),
@@ -89,7 +95,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Batches per partition on their way at once, 1 to 5; default 5.
+    /// Batches per partition on their way at once, 1 to 1,024; default 5. However few they are, no more is sent above 4 MiB, which fill the
+    /// pipe.
     #[must_use]
     pub fn in_flight(mut self, batches: usize) -> Self {
         self.settings.in_flight = batches;
@@ -103,7 +110,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Bytes that may wait for their acks, over all partitions; default 32 MiB. [`send`](Producer::send) waits above it.
+    /// Bytes that may wait for their acks, over all partitions; default 32 MiB. [`send`](Producer::send) waits above it. A larger record
+    /// gets all of it.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.settings.buffer_bytes = bytes;
@@ -128,17 +136,17 @@ impl ProducerBuilder {
             .cluster
             .producer_id(self.settings.delivery_timeout)
             .await?;
-        let (buffer, sticky) = (
-            Arc::new(Semaphore::new(self.settings.buffer_bytes)),
-            Arc::new(AtomicU32::new(0)),
-        );
+        let shared = Shared {
+            buffer: Arc::new(Semaphore::new(self.settings.buffer_bytes)),
+            buffers: Arc::new(Mutex::new(BufferPool::new(BUFFERS_BYTES_MAX))),
+            sticky: Arc::new(AtomicU32::new(0)),
+        };
         let lanes = topic.partitions.iter().map(|partition| {
             let pending = Arc::new(Pending::new(
                 partition.partition,
                 topic.partitions.len() as u32,
                 self.settings.clone(),
-                Arc::clone(&buffer),
-                Arc::clone(&sticky),
+                shared.clone(),
             ));
             let lane = Lane::new(
                 Arc::clone(&self.cluster),
@@ -152,8 +160,8 @@ impl ProducerBuilder {
         });
         Ok(Producer {
             lanes: lanes.collect(),
-            buffer,
-            sticky,
+            buffer: shared.buffer,
+            sticky: shared.sticky,
             buffer_bytes: self.settings.buffer_bytes,
         })
     }
@@ -174,9 +182,9 @@ impl Settings {
                 self.batch_bytes
             ));
         }
-        if !(BATCH_BYTES_MAX..=1 << 30).contains(&self.buffer_bytes) {
+        if !(1..=1 << 30).contains(&self.buffer_bytes) {
             return complain(format!(
-                "buffer_bytes must be {BATCH_BYTES_MAX} to 1 GiB, not {}",
+                "buffer_bytes must be 1 to 1 GiB, not {}",
                 self.buffer_bytes
             ));
         }

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
+use transport::BufferPool;
 
 use super::Settings;
 use super::delivery::{Delivery, Outcome};
@@ -27,10 +28,23 @@ pub(super) struct Pending {
     /// Rung when there is something new for the lane's task to look at.
     bell: Notify,
     buffer: Arc<Semaphore>,
+    /// Memory of batches, shared by all partitions.
+    buffers: Arc<Mutex<BufferPool>>,
     /// The partition that records without a key go to now.
     sticky: Arc<AtomicU32>,
     /// The partition they go to after this one.
     next_sticky: u32,
+}
+
+/// What all partitions of a producer share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    /// Bytes that may wait for their acks.
+    pub(super) buffer: Arc<Semaphore>,
+    /// Memory of batches.
+    pub(super) buffers: Arc<Mutex<BufferPool>>,
+    /// The partition that records without a key go to now.
+    pub(super) sticky: Arc<AtomicU32>,
 }
 
 #[derive(Debug, Default)]
@@ -70,21 +84,16 @@ pub(super) enum Next {
 }
 
 impl Pending {
-    /// Of partition `partition` among `partitions`; `buffer` and `sticky` are shared by all of them.
-    pub(super) fn new(
-        partition: u32,
-        partitions: u32,
-        settings: Settings,
-        buffer: Arc<Semaphore>,
-        sticky: Arc<AtomicU32>,
-    ) -> Self {
+    /// Of partition `partition` among `partitions`.
+    pub(super) fn new(partition: u32, partitions: u32, settings: Settings, shared: Shared) -> Self {
         Self {
             partition,
             settings,
             queue: Mutex::default(),
             bell: Notify::new(),
-            buffer,
-            sticky,
+            buffer: shared.buffer,
+            buffers: shared.buffers,
+            sticky: shared.sticky,
             next_sticky: (partition + 1) % partitions,
         }
     }
@@ -143,12 +152,14 @@ impl Pending {
     fn begin(&self, bytes: usize) -> Batch {
         let room = self.settings.batch_bytes.max(bytes) + 4096;
         let expected = if self.settings.linger.is_zero() {
-            room.min(4096 + bytes)
+            // Perhaps the only one; it grows if there are more.
+            room.min(256 + bytes)
         } else {
             room
         };
+        let buffer = lock(&self.buffers).take(BatchBuilder::buffer_bytes(expected));
         Batch {
-            builder: BatchBuilder::new(BATCH_BYTES_MAX, expected),
+            builder: BatchBuilder::in_buffer(BATCH_BYTES_MAX, buffer),
             outcome: Outcome::new(self.partition),
             begun: Instant::now(),
             bytes: 0,

@@ -41,18 +41,25 @@ impl BatchBuilder {
     /// An empty batch whose payload will not pass `payload_bytes_max` before compression (which is at most 1 GiB);
     /// `bytes_expected` bytes are allocated at once.
     pub fn new(payload_bytes_max: usize, bytes_expected: usize) -> Self {
-        let payload_bytes_max = payload_bytes_max.min(1 << 30);
-        let mut buffer = BytesMut::with_capacity(
-            HEADER_LEN + bytes_expected.min(payload_bytes_max) + FRAME_ALIGN,
-        );
+        let bytes = Self::buffer_bytes(bytes_expected.min(payload_bytes_max));
+        Self::in_buffer(payload_bytes_max, BytesMut::with_capacity(bytes))
+    }
+
+    /// The same, in an empty buffer of the caller's; one of [`Self::buffer_bytes`] is large enough.
+    pub fn in_buffer(payload_bytes_max: usize, mut buffer: BytesMut) -> Self {
         buffer.resize(BLOB_START, 0);
         Self {
             buffer,
             table: Vec::new(),
             base_timestamp_ms: 0,
             max_timestamp_ms: 0,
-            payload_bytes_max,
+            payload_bytes_max: payload_bytes_max.min(1 << 30),
         }
+    }
+
+    /// Bytes of the frame of a payload of `payload_bytes`, at most.
+    pub fn buffer_bytes(payload_bytes: usize) -> usize {
+        HEADER_LEN + payload_bytes + FRAME_ALIGN
     }
 
     /// Adds a record and gives its position in the batch, from 0. A key or value of no bytes is not the same as none.

@@ -27,15 +27,14 @@ impl Lane {
             Err(error) => return ControlFlow::Break(self.lost(node, &error.to_string())),
         };
         match decode_reply(message.kind, &message.head) {
-            Ok(Reply::Produced {
-                correlation,
-                base_offset,
-            }) => {
-                if let Some(at) = self.position(correlation) {
-                    self.settle(at, Ok(base_offset));
-                    self.backoff.reset();
-                    self.avoid = None;
+            Ok(Reply::Produced { acks }) => {
+                for ack in acks {
+                    if let Some(at) = self.position(ack.correlation) {
+                        self.settle(at, Ok(ack.base_offset));
+                    }
                 }
+                self.backoff.reset();
+                self.avoid = None;
                 ControlFlow::Continue(())
             }
             Ok(Reply::Error { correlation, error }) => self.refused(node, correlation, error),
@@ -93,6 +92,8 @@ impl Lane {
             .window
             .remove(at)
             .expect("the caller has found it there");
+        self.sent -= usize::from(at < self.sent);
+        self.window_bytes -= batch.frame.len();
         self.pending.settle(&batch.outcome, batch.bytes, result);
     }
 
