@@ -118,18 +118,20 @@ impl LogReader {
     }
 
     /// Brings what `read(from, _, bytes_max)` touches into memory; blocks. An unreadable sector is an error here, instead of a signal
-    /// there.
-    pub fn populate(&self, from: u64, bytes_max: usize) -> Result<(), ReadError> {
+    /// there. Gives how many bytes from `from` on are there for sure: fewer where a segment ends.
+    pub fn populate(&self, from: u64, bytes_max: usize) -> Result<u64, ReadError> {
         let segment = self.segment_of(from)?;
         let Some(entry) = segment.index.floor(|entry| entry.index <= from) else {
-            return Ok(());
+            return Ok(0);
         };
         let end = segment.end_position();
         let until = entry.position.saturating_add(SEEK_BYTES);
         let until = until.saturating_add(bytes_max as u64).min(end);
-        let range = entry.position.min(until) as usize..until as usize;
-        let populated = segment.map.populate(range);
-        Ok(populated.map_err(|error| Fault::new("reading", &segment.path, error))?)
+        let start = entry.position.min(until);
+        let populated = segment.map.populate(start as usize..until as usize);
+        populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
+        // The frame at `from` may begin as far behind the index entry.
+        Ok((until - start).saturating_sub(SEEK_BYTES))
     }
 
     /// Index of the frame that holds the record at `offset`; `last_index + 1` if that is the next record to come. May wait for the

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use segment_store::{FrameHeader, HEADER_LEN, LogReader, ReadError};
+use tokio::task::JoinHandle;
 use transport::{SendError, SendHalf};
 
 use super::metrics::TopicMetrics;
@@ -16,6 +17,9 @@ use crate::wire::{ApiError, FetchFrom, Reply, encode_reply};
 
 /// Most bytes in one reply's body, whatever the client asks for; a single frame may be larger.
 const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes brought into memory at a time where a log is cold; the next stretch is begun when half of one is left.
+const AHEAD_BYTES: usize = 8 << 20;
 
 /// What a client asked for.
 pub(super) struct Fetch {
@@ -98,7 +102,19 @@ struct Cursor {
     next_index: u64,
     /// Offset of the next record the client wants.
     next_offset: u64,
+    ahead: Ahead,
     metrics: Option<TopicMetrics>,
+}
+
+/// What of a cold log is brought into memory before it is wanted. Positions count the bytes of this fetch.
+#[derive(Default)]
+struct Ahead {
+    /// Where the next frame lies.
+    position: u64,
+    /// Up to where it was brought in.
+    until: u64,
+    /// Brings in more; gives up to where.
+    populating: Option<JoinHandle<Result<u64, ReadError>>>,
 }
 
 impl Cursor {
@@ -144,6 +160,7 @@ impl Cursor {
             bytes_max,
             next_index,
             next_offset,
+            ahead: Ahead::default(),
             metrics: None,
         };
         if let FetchFrom::Time(_) = from {
@@ -170,16 +187,14 @@ impl Cursor {
         if self.next_index > readable {
             return Ok(false);
         }
+        let watermark = self.watermark.clone();
         let out_of_range = || ApiError::OffsetOutOfRange {
-            log_start: self.watermark.log_start(),
-            high_watermark: self.watermark.high_watermark(),
+            log_start: watermark.log_start(),
+            high_watermark: watermark.high_watermark(),
         };
         if self.reader.is_cold(self.next_index, self.bytes_max) {
-            let (reader, from, bytes_max) = (self.reader.clone(), self.next_index, self.bytes_max);
-            let populated =
-                tokio::task::spawn_blocking(move || reader.populate(from, bytes_max)).await;
-            populated
-                .map_err(|_| ApiError::Internal)?
+            self.read_ahead()
+                .await?
                 .map_err(|error| self.failed(&error, out_of_range))?;
         }
         let run = self
@@ -198,6 +213,7 @@ impl Cursor {
         }
         let first_offset = self.next_offset.max(first_offset(&run.bytes));
         self.next_index = run.last_index + 1;
+        self.ahead.position += run.bytes.len() as u64;
         if run.next_offset <= self.next_offset {
             // No-ops and the like, or frames before the start: nothing in them for a consumer.
             return Ok(true);
@@ -212,6 +228,27 @@ impl Cursor {
         let (kind, head) = encode_reply(&self.fetched(first_offset, false));
         send.send(kind, &head, &mut [run.bytes]).await?;
         Ok(true)
+    }
+
+    /// Sees to it that the next read does not wait for the disk on this thread, and that most reads wait for nothing.
+    async fn read_ahead(&mut self) -> Result<Result<(), ReadError>, ApiError> {
+        let ahead = &mut self.ahead;
+        let left = ahead.until.saturating_sub(ahead.position);
+        if left < AHEAD_BYTES as u64 / 2 && ahead.populating.is_none() {
+            let (reader, from, position) = (self.reader.clone(), self.next_index, ahead.position);
+            ahead.populating = Some(tokio::task::spawn_blocking(move || {
+                Ok(position + reader.populate(from, AHEAD_BYTES)?)
+            }));
+        }
+        if left < self.bytes_max as u64
+            && let Some(populating) = ahead.populating.take()
+        {
+            match populating.await.map_err(|_| ApiError::Internal)? {
+                Ok(until) => ahead.until = until,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn failed(&self, error: &ReadError, out_of_range: impl FnOnce() -> ApiError) -> ApiError {
