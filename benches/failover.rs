@@ -1,8 +1,10 @@
-//! Time without service after SIGKILL of the leader, seen by a producer.
+//! Time without service after SIGKILL of a leader, seen by a producer.
 //!
-//! Three `plimsoll serve` processes; a producer sends a record each millisecond to one partition, each acked alone. The leader is
-//! killed, and the clock runs from the kill to the first ack of a record sent after it. Then the node is started again, and the next round
-//! begins. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many rounds (default 15).
+//! Three `plimsoll serve` processes. First with one partition: a producer sends a record each millisecond, each acked alone; the leader is
+//! killed, and the clock runs from the kill to the first ack of a record sent after it. Then with many partitions, at rest: the node that
+//! leads most of them is killed, a record goes to each partition at that moment, and the clock runs until the last of them is acked: then
+//! all are led again. After each round the node is started again. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many
+//! rounds each (default 15), `PLIMSOLL_PARTITIONS` how many partitions the second part has (default 1000; 0: leave it out).
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,28 +15,44 @@ mod cluster;
 #[allow(dead_code)]
 mod relay;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use plimsoll::client::{Client, Producer, Record};
 use plimsoll::config::ClientConfig;
+use plimsoll::wire::GroupStatus;
 use tokio::sync::watch;
 
 const TOPIC: &str = "failover";
 
 fn main() {
-    let rounds = std::env::var("PLIMSOLL_ROUNDS").map_or(15, |text| {
-        text.parse().expect("PLIMSOLL_ROUNDS is a number")
-    });
+    let number = |name: &str, default: u32| {
+        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let rounds = number("PLIMSOLL_ROUNDS", 15);
+    let partitions = number("PLIMSOLL_PARTITIONS", 1000);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    let mut gaps = runtime.block_on(measure(rounds));
+    let gaps = runtime.block_on(measure(rounds));
+    report("from SIGKILL of the leader to the next ack", gaps);
+    if partitions > 0 {
+        let gaps = runtime.block_on(measure_many(rounds, partitions));
+        let what = format!(
+            "from SIGKILL of a node until all of {partitions} partitions at rest are led again"
+        );
+        report(&what, gaps);
+    }
+}
+
+fn report(what: &str, mut gaps: Vec<Duration>) {
     gaps.sort_unstable();
     let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share).round() as usize].as_millis();
     println!(
-        "time from SIGKILL of the leader to the next ack, {rounds} rounds, ms: min {} p50 {} p90 {} max {}",
+        "{what}, {} rounds, ms: min {} p50 {} p90 {} max {}",
+        gaps.len(),
         at(0.0),
         at(0.5),
         at(0.9),
@@ -42,7 +60,7 @@ fn main() {
     );
 }
 
-async fn measure(rounds: usize) -> Vec<Duration> {
+async fn measure(rounds: u32) -> Vec<Duration> {
     let mut cluster = Cluster::start(3).await;
     let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
     let client = Client::connect(&config).await.expect("a node answers");
@@ -57,7 +75,7 @@ async fn measure(rounds: usize) -> Vec<Duration> {
     // The newest send time of a record that is acked.
     let (acked, mut newest) = watch::channel(Instant::now());
     let sender = tokio::spawn(send(producer, acked));
-    let mut gaps = Vec::with_capacity(rounds);
+    let mut gaps = Vec::new();
     for round in 1..=rounds {
         let victim = leader(&client).await;
         cluster.kill(victim);
@@ -111,21 +129,68 @@ async fn leader(client: &Client) -> u64 {
     }
 }
 
+/// How long partitions are left alone before a kill, so that they rest.
+const AT_REST: Duration = Duration::from_secs(3);
+
+async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
+    let mut cluster = Cluster::start(3).await;
+    let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
+    let client = Client::connect(&config).await.expect("a node answers");
+    let made = client.admin().create_topic(TOPIC, partitions, 3).await;
+    made.expect("it is new");
+    let producer = client.producer(TOPIC).linger(Duration::ZERO);
+    let producer = producer.build().await.expect("the topic is there");
+    send_to_each(&producer, partitions).await;
+    settle(&client).await;
+    let mut gaps = Vec::new();
+    for round in 1..=rounds {
+        tokio::time::sleep(AT_REST).await;
+        let victim = leader_of_most(&client).await;
+        cluster.kill(victim);
+        let killed = Instant::now();
+        send_to_each(&producer, partitions).await;
+        gaps.push(killed.elapsed());
+        eprintln!("round {round}: {} ms", killed.elapsed().as_millis());
+        cluster.serve(victim);
+        cluster.wait_ready().await;
+        settle(&client).await;
+    }
+    gaps
+}
+
+/// A record to each partition, acked.
+async fn send_to_each(producer: &Producer, partitions: u32) {
+    let mut deliveries = Vec::new();
+    for partition in 0..partitions {
+        let record = Record::value("x").partition(partition);
+        deliveries.push(producer.send(record).await.expect("there is room"));
+    }
+    for delivery in deliveries {
+        delivery.await.expect("the cluster goes on");
+    }
+}
+
+async fn leader_of_most(client: &Client) -> u64 {
+    let topic = client.admin().describe_topic(TOPIC).await;
+    let mut led = BTreeMap::<u64, usize>::new();
+    for partition in topic.expect("it is there").partitions {
+        *led.entry(partition.leader.expect("it is led")).or_default() += 1;
+    }
+    let most = led.into_iter().max_by_key(|(_, led)| *led);
+    most.expect("there are partitions").0
+}
+
 /// Waits until every replica has what is committed: else the next kill could leave no majority that has it at once.
 async fn settle(client: &Client) {
-    let end = client
-        .admin()
-        .end_offset(TOPIC, 0)
-        .await
-        .expect("it has a leader");
     loop {
         let status = client.admin().status().await.expect("a node answers");
-        let group = status
-            .groups
-            .iter()
-            .find(|group| group.topic.as_deref() == Some(TOPIC));
-        let replicas = &group.expect("it is listed").replicas;
-        if replicas.len() == 3 && replicas.iter().all(|replica| replica.high_watermark >= end) {
+        let ours = |group: &&GroupStatus| group.topic.as_deref() == Some(TOPIC);
+        let even = |group: &GroupStatus| {
+            let end = group.high_watermark;
+            group.replicas.len() == 3
+                && (group.replicas.iter()).all(|replica| replica.high_watermark >= end)
+        };
+        if status.groups.iter().filter(ours).all(even) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use plimsoll::config::Config;
 use plimsoll::server::{Node, NodeFailure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,6 +45,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts all of them, or none.
     pub(crate) fn start(configs: Vec<Config>) -> Result<Self, Failure> {
+        allow_open_files();
         let mut nodes = Vec::new();
         for config in configs {
             let id = config.node.id;
@@ -94,6 +96,18 @@ impl Running {
             }
             failure.map_or(Ok(()), |failure: NodeFailure| Err(failure.into()))
         })
+    }
+}
+
+/// Raises the limit of open files as far as this process may: every replica keeps two open, and the usual soft limit of 1024 is soon met.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files cannot be raised");
     }
 }
 

@@ -86,6 +86,9 @@ impl Raft {
 
     /// The connection to `peer` broke: what was in flight may be lost, so its end of the log is probed again.
     pub fn peer_unreachable(&mut self, peer: NodeId) {
+        if self.rests_on(peer) {
+            self.end_rest();
+        }
         if let Some(view) = self.progress(peer)
             && matches!(view.state, ProgressState::Pipeline | ProgressState::CatchUp)
         {

@@ -44,7 +44,7 @@ impl Raft {
         now: Millis,
         mut target: Target,
     ) -> Result<LogId, ChangeError> {
-        self.advance(now);
+        self.wake(now);
         let Some(leading) = self.leading() else {
             return Err(ChangeError::NotLeader {
                 leader: self.leader,

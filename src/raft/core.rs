@@ -13,8 +13,7 @@ use super::mutation;
 use super::read::Reads;
 use super::suspect::Suspect;
 use super::{
-    Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId, ProgressState,
-    Restored, Role, Term,
+    Ballot, Config, Effect, Index, LogId, Membership, Message, Millis, NodeId, Restored, Role, Term,
 };
 
 /// Replies kept back while a ballot is being saved, at most; more are dropped, as a network would.
@@ -71,23 +70,6 @@ pub(super) enum Part {
     PreCandidate(Votes),
     Candidate(Votes),
     Leader(Box<Leading>),
-}
-
-/// How a leader sees one peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerView {
-    /// Highest index known to be durable on the peer and equal to ours.
-    pub match_index: Index,
-    /// Next index to send.
-    pub next_index: Index,
-    /// The peer's own commit index, as it last told.
-    pub commit_index: Index,
-    /// How entries are being sent.
-    pub state: ProgressState,
-    /// Bytes sent and not acknowledged.
-    pub in_flight_bytes: u64,
-    /// When the peer was last heard in this term.
-    pub heard_at: Millis,
 }
 
 impl Raft {
@@ -173,6 +155,7 @@ impl Raft {
         if !message.is_well_formed(NUMBER_MAX) {
             return;
         }
+        self.wake_for(&message);
         if term > self.ballot.term {
             let asks_only = matches!(
                 message,
@@ -225,6 +208,8 @@ impl Raft {
             Message::InstallReply { at, received, .. } => self.on_install_reply(from, at, received),
             Message::Heartbeat { commit, round, .. } => self.on_heartbeat(from, commit, round),
             Message::HeartbeatReply { round, .. } => self.on_heartbeat_reply(from, round),
+            Message::Rest { commit, round, .. } => self.on_rest(from, commit, round),
+            Message::RestReply { round, .. } => self.on_rest_reply(from, round),
             Message::ReadIndex { token, .. } => self.on_read_index(from, token),
             Message::ReadIndexReply { token, index, .. } => {
                 self.on_read_index_reply(from, token, index);
@@ -250,7 +235,9 @@ impl Raft {
             },
             Message::Append(append) => self.rejection(append.prev.index),
             Message::Install(install) => self.rejection(install.offer.base.index),
-            Message::Heartbeat { round, .. } => Message::HeartbeatReply { term, round },
+            Message::Heartbeat { round, .. } | Message::Rest { round, .. } => {
+                Message::HeartbeatReply { term, round }
+            }
             Message::ReadIndex { token, .. } => Message::ReadIndexReply {
                 term,
                 token,
@@ -267,6 +254,9 @@ impl Raft {
     pub fn tick(&mut self, now: Millis) {
         self.advance(now);
         self.expire_reads();
+        if self.rests() {
+            return;
+        }
         if matches!(self.part, Part::Leader(_)) {
             self.tick_leader();
         } else if self.now >= self.election_deadline {
@@ -278,6 +268,7 @@ impl Raft {
     /// When `tick` is due next; `Millis::MAX` if nothing waits for time. May move with every input.
     pub fn next_deadline(&self) -> Millis {
         let role = match &self.part {
+            _ if self.rests() => Millis::MAX,
             Part::Leader(_) => self.leader_deadline(),
             _ => self.election_deadline,
         };
@@ -425,6 +416,7 @@ impl Raft {
             self.log.last_index()
         );
         self.commit_index = index;
+        self.note_work();
         self.effects.push(Effect::Commit { index });
         self.release_confirmed_reads();
     }

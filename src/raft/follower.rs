@@ -22,6 +22,8 @@ pub(super) struct Following {
     pub(super) receiving: Option<Receiving>,
     /// Latest heartbeat round answered in this term.
     round_answered: u64,
+    /// Waits for nothing; see `rest`.
+    pub(super) resting: bool,
 }
 
 impl Append {
@@ -223,15 +225,25 @@ impl Raft {
 
     /// Sign of life of the leader. Its `commit` was acknowledged by us as durable, so it is surely here and equal.
     pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
+        let news = self.note_heartbeat(from, commit, round);
+        let following = self.following();
+        // One that was overtaken by a later round says nothing of whether the leader is awake.
+        following.resting &= round < following.round_answered;
+        if news {
+            let term = self.term();
+            self.send(from, Message::HeartbeatReply { term, round });
+        }
+    }
+
+    /// What every heartbeat says. Returns whether its round is yet to be answered, which the caller does.
+    pub(super) fn note_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) -> bool {
         self.follow(from);
         if commit <= self.durable_index {
             self.commit_to(commit);
         }
         let following = self.following();
-        if round > following.round_answered {
-            following.round_answered = round;
-            let term = self.term();
-            self.send(from, Message::HeartbeatReply { term, round });
-        }
+        let news = round > following.round_answered;
+        following.round_answered = following.round_answered.max(round);
+        news
     }
 }

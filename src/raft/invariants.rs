@@ -4,8 +4,9 @@
 //! step; the shipped node does not. It sees one replica only: what must hold across replicas (one leader a term,
 //! identical committed logs) is for those who see them all. Properties are numbered as in the list of promises.
 
-use super::core::{Part, PeerView, Raft};
+use super::core::{Part, Raft};
 use super::log;
+use super::progress::PeerView;
 use super::quorum;
 use super::{Ballot, Index, LogId, Membership, NodeId, ProgressState, Role, Run, Term};
 
@@ -48,6 +49,8 @@ pub struct View {
     pub peers: Vec<(NodeId, PeerView)>,
     /// A leader's first index of its term.
     pub first_of_term: Option<Index>,
+    /// Whether it is quiet until something happens.
+    pub rests: bool,
 }
 
 impl View {
@@ -83,6 +86,7 @@ impl View {
                     .collect()
             }),
             first_of_term: leading.map(|leading| leading.first_of_term),
+            rests: raft.rests(),
         }
     }
 
@@ -116,6 +120,7 @@ impl View {
 /// Panics with the first statement that does not hold of `after`, or of the way from `before` to it.
 pub fn check(before: &View, after: &View) {
     check_log(after);
+    check_rest(after);
     match after.role {
         Role::Leader => check_leader(after),
         Role::Candidate => {
@@ -267,6 +272,26 @@ fn check_leader(view: &View) {
     assert!(
         view.peers.iter().map(|(peer, _)| peer).eq(&others),
         "a leader sends to the members in force, and to nobody else"
+    );
+}
+
+/// Who rests has nothing left to do, and a leader that rests nobody left to tell.
+fn check_rest(view: &View) {
+    if !view.rests {
+        return;
+    }
+    let last = view.last_index;
+    assert!(
+        view.leader.is_some() && matches!(view.role, Role::Leader | Role::Follower),
+        "who rests knows on whom"
+    );
+    assert!(
+        view.commit_index == last && view.durable_index == last && !view.pending,
+        "who rests has all it has committed and durable"
+    );
+    assert!(
+        view.peers.iter().all(|(_, peer)| peer.match_index == last),
+        "a leader that rests has told everyone everything"
     );
 }
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::change::Pace;
-use super::core::{Part, PeerView, Raft};
+use super::core::{Part, Raft};
 use super::mutation;
-use super::progress::Progress;
+use super::progress::{PeerView, Progress};
 use super::quorum;
+use super::rest::Rest;
 use super::transfer::Transfer;
 use super::{
     Append, AppendOutcome, AppendPlan, Effect, Index, LogId, Message, Millis, NodeId, NotLeader,
@@ -25,7 +26,8 @@ pub(super) struct Leading {
     pub(super) first_of_term: Index,
     /// Latest heartbeat round begun; rounds of a term count from 1.
     pub(super) round: u64,
-    heartbeat_deadline: Millis,
+    pub(super) heartbeat_deadline: Millis,
+    pub(super) rest: Rest,
     pub(super) transfer: Option<Transfer>,
     pub(super) pace: Pace,
 }
@@ -62,6 +64,7 @@ impl Raft {
             first_of_term: last_index + 1,
             round: 0,
             heartbeat_deadline: now,
+            rest: Rest::new(now),
             transfer: None,
             pace: Pace::new(now, self.commit_index),
         }));
@@ -91,6 +94,7 @@ impl Raft {
             index: self.log.last_index() + 1,
         };
         self.log.push(id.term, id.index);
+        self.note_work();
         let membership = match &entry {
             OwnEntry::Membership(membership) => Some(membership.clone()),
             OwnEntry::Noop => None,
@@ -120,6 +124,7 @@ impl Raft {
             index: self.log.last_index() + 1,
         };
         self.log.push(first.term, self.log.last_index() + count);
+        self.note_work();
         Ok(first)
     }
 
@@ -337,6 +342,7 @@ impl Raft {
             self.commit_index,
             self.config.heartbeat_ms,
         );
+        let invites = self.may_invite();
         let Some(leading) = self.leading_mut() else {
             return;
         };
@@ -350,14 +356,19 @@ impl Raft {
                 false => commit_index.min(progress.match_index),
             };
             progress.commit_sent = progress.commit_sent.max(commit);
-            heartbeats.push((
-                peer,
-                Message::Heartbeat {
+            let heartbeat = match invites {
+                true => Message::Rest {
                     term,
                     commit,
                     round,
                 },
-            ));
+                false => Message::Heartbeat {
+                    term,
+                    commit,
+                    round,
+                },
+            };
+            heartbeats.push((peer, heartbeat));
         }
         for (peer, heartbeat) in heartbeats {
             self.send(peer, heartbeat);

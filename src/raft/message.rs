@@ -80,6 +80,22 @@ pub enum Message {
         /// The round answered.
         round: u64,
     },
+    /// A heartbeat that also asks the follower to rest: the leader sent everything, had it acknowledged, and committed it.
+    Rest {
+        /// The leader's term.
+        term: Term,
+        /// The leader's commit index, and the end of its log.
+        commit: Index,
+        /// Number of the round, as of a `Heartbeat`.
+        round: u64,
+    },
+    /// Answer to `Rest`: the follower has all of it, committed, and rests. One that does not sends a `HeartbeatReply`.
+    RestReply {
+        /// Term of the answering node.
+        term: Term,
+        /// The round answered.
+        round: u64,
+    },
     /// A follower's question: up to where must I have applied to serve a linearizable read? (thesis, 6.4)
     ReadIndex {
         /// Term of the asking node.
@@ -115,6 +131,8 @@ impl Message {
             | Message::InstallReply { term, .. }
             | Message::Heartbeat { term, .. }
             | Message::HeartbeatReply { term, .. }
+            | Message::Rest { term, .. }
+            | Message::RestReply { term, .. }
             | Message::ReadIndex { term, .. }
             | Message::ReadIndexReply { term, .. }
             | Message::TimeoutNow { term } => term,

@@ -29,16 +29,18 @@ mod message;
 mod progress;
 pub mod quorum;
 mod read;
+mod rest;
 mod suspect;
 mod transfer;
 mod types;
 
 pub(crate) use crate::mutation;
 
-pub use self::core::{PeerView, Raft};
+pub use self::core::Raft;
 pub use effects::{AppendPlan, Effect, InstallPlan, OwnEntry};
 pub use install::{INSTALL_BYTES_MAX, Offer};
 pub use membership::{ChangeError, MEMBERS_MAX, Membership, Target, VOTERS_MAX};
+pub use progress::PeerView;
 pub use message::{Append, AppendOutcome, Install, Message};
 pub use types::{
     Ballot, Config, Index, LogId, Millis, NodeId, NotLeader, ProgressState, Restored, Role, Run,

@@ -7,10 +7,27 @@ use std::collections::VecDeque;
 
 use super::catch_up::Sending;
 use super::mutation;
-use super::{Config, Index, Millis, PeerView, ProgressState};
+use super::{Config, Index, Millis, ProgressState};
 
 /// Appends in flight to one peer, at most; the window is also bounded in bytes.
 const IN_FLIGHT_MESSAGES_MAX: usize = 1024;
+
+/// How a leader sees one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Highest index known to be durable on the peer and equal to ours.
+    pub match_index: Index,
+    /// Next index to send.
+    pub next_index: Index,
+    /// The peer's own commit index, as it last told.
+    pub commit_index: Index,
+    /// How entries are being sent.
+    pub state: ProgressState,
+    /// Bytes sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// When the peer was last heard in this term.
+    pub heard_at: Millis,
+}
 
 /// One peer, in the eyes of the leader of one term.
 #[derive(Clone, Debug)]
@@ -27,6 +44,8 @@ pub(super) struct Progress {
     pub(super) heard_at: Millis,
     /// Latest heartbeat round the peer answered.
     pub(super) round_acked: u64,
+    /// The round by which the peer said that it rests; 0 before it did.
+    pub(super) rests_since: u64,
     /// When to act if nothing is heard until then: probe again, or doubt the pipeline. `None`: nothing is awaited.
     pub(super) retry_at: Option<Millis>,
     state: ProgressState,
@@ -51,6 +70,7 @@ impl Progress {
             commit_sent: 0,
             heard_at: now,
             round_acked: 0,
+            rests_since: 0,
             retry_at: None,
             state: ProgressState::Probe,
             turning_to: None,

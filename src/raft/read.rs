@@ -77,9 +77,17 @@ impl Reads {
         }
     }
 
-    fn is_full(&self) -> bool {
+    fn len(&self) -> usize {
         self.early.len() + self.unconfirmed.len() + self.asked.len() + self.confirmed.len()
-            >= READS_MAX
+    }
+
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() >= READS_MAX
     }
 
     pub(super) fn next_deadline(&self) -> Millis {
@@ -96,7 +104,7 @@ impl Reads {
 impl Raft {
     /// Asks for the index a linearizable read must wait for. Answered by `ReadReady` or `ReadFailed` with `token`.
     pub fn read_index(&mut self, now: Millis, token: u64) {
-        self.advance(now);
+        self.wake(now);
         if self.leading().is_some() {
             self.lead_read(Origin::Shell(token));
         } else if let Some(leader) = self.leader

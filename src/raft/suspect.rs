@@ -51,7 +51,10 @@ impl Raft {
     /// A replica that lost entries does not follow a leader of its former life: that one takes it to have what it
     /// acknowledged then, and an acknowledgement may still be on its way. In a later term none of that counts.
     pub(super) fn leave_former_life(&mut self, message: &Message) {
-        let leads = matches!(message, Message::Append(_) | Message::Heartbeat { .. });
+        let leads = matches!(
+            message,
+            Message::Append(_) | Message::Heartbeat { .. } | Message::Rest { .. }
+        );
         if leads
             && self.suspect.former == Some(self.term())
             && message.term() == self.term()

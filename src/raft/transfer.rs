@@ -31,7 +31,7 @@ impl Transfer {
 impl Raft {
     /// Starts handing leadership to `to`. Proposals are refused until it succeeds, or fails after an election timeout.
     pub fn transfer_leader(&mut self, now: Millis, to: NodeId) -> Result<(), TransferError> {
-        self.advance(now);
+        self.wake(now);
         let deadline = self.now + self.config.election_timeout_max_ms;
         let (own, leader) = (self.config.node, self.leader);
         // During a joint change a voter on its way out would only have to hand over again.

@@ -68,6 +68,9 @@ pub struct Config {
     pub catch_up_lag_bytes: u64,
     /// Bytes in flight to such a peer, at most (one frame may pass it). Default 4 MiB.
     pub catch_up_in_flight_bytes_max: u64,
+    /// A leader to whom nothing has happened for so long asks its followers to rest, and rests itself; `None`: never. Whoever
+    /// sets it watches the nodes and calls [`super::Raft::vouch`] and [`super::Raft::wake`]. Default `None`.
+    pub rest_after_ms: Option<u64>,
     /// First election timeout after start, in place of a random one: a short one lets the preferred leader of a
     /// young group win without a contest. Only a hint: no rule of safety depends on it.
     pub first_timeout_ms: Option<u64>,
@@ -86,6 +89,7 @@ impl Config {
             in_flight_bytes_max: 8 << 20,
             catch_up_lag_bytes: 64 << 20,
             catch_up_in_flight_bytes_max: 4 << 20,
+            rest_after_ms: None,
             first_timeout_ms: None,
             seed,
         }

@@ -107,6 +107,8 @@ pub enum Input {
     },
     /// The connection to a peer broke, or a message to it was dropped.
     PeerUnreachable(NodeId),
+    /// A node that this replica rests on has fallen silent, or may not be what it was.
+    Wake,
     /// All log operations up to number `through` (inclusive) are durable.
     DiskDone {
         /// Number of the last one.

@@ -25,6 +25,8 @@ impl Replica {
             Content::Raft(message) => self.on_message(now, from, message, frames),
             Content::Forward { token } => self.on_forward(now, from, token, frames),
             Content::ForwardReply { token, result } => self.on_forward_reply(from, token, result),
+            // Of nodes, not of groups: it is heard before it gets here.
+            Content::Beat { .. } => {}
         }
     }
 

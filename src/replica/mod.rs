@@ -7,6 +7,7 @@
 //! Pure (no clock, no file, no tokio): replica, tail, pending, producers, snapshot. At the
 //! rim: the loop (the only one on a node, for all its groups) and the disk thread (the same).
 
+mod beats;
 mod disk;
 mod effects;
 mod error;
@@ -35,12 +36,15 @@ mod running;
 mod settle;
 mod snapshot;
 mod status;
+mod stopping;
 mod sync;
 mod tail;
 mod waiting;
+mod watching;
 mod watermark;
 mod writes;
 
+pub use beats::{Arrived, Beats, Ticked};
 pub use disk::DiskWorker;
 pub use effects::{Acked, Answer, DiskOp, Effect, Input, Lane, ReplicaConfig};
 pub use error::{OpenError, Poisoned};

@@ -220,6 +220,7 @@ impl Replica {
             Input::Transfer { token, to } => self.on_transfer(now, token, to),
             Input::ChangeMembership { token, target } => self.on_change(now, token, target),
             Input::PeerUnreachable(peer) => self.raft.peer_unreachable(peer),
+            Input::Wake => self.raft.wake(now),
             Input::DiskDone { through } => self.on_disk_done(now, through),
             Input::BallotDurable(ballot) => self.raft.ballot_durable(ballot),
             Input::DiskFull(full) => self.disk_full = full,
@@ -261,6 +262,23 @@ impl Replica {
             .min(self.transfers.next_deadline())
             .min(self.changes.next_deadline())
             .min(self.paced_until)
+    }
+
+    /// Whether this replica is quiet until something happens.
+    pub fn rests(&self) -> bool {
+        self.raft.rests()
+    }
+
+    /// Whether it rests for as long as `node` is heard: else give it [`Input::Wake`].
+    pub fn rests_on(&self, node: NodeId) -> bool {
+        self.raft.rests_on(node)
+    }
+
+    /// To be called before each input: when other nodes were last heard to be alive, which counts if this replica rests.
+    pub fn vouch(&mut self, now: Millis, heard: impl Fn(NodeId) -> Option<Millis>) {
+        if self.raft.rests() {
+            self.raft.vouch(now, heard);
+        }
     }
 
     /// Why nothing is asserted any more, if that is so: the process must stop.

@@ -15,6 +15,7 @@ use segment_store::fs::Fs;
 use segment_store::{DataDir, LogOptions, Preparer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::beats::Beats;
 use super::disk::Disk;
 use super::effects::{Input, Lane, ReplicaConfig};
 use super::error::Poisoned;
@@ -25,14 +26,12 @@ use super::meters::Meters;
 use super::open::{OpenedGroup, Opener};
 use super::replica::Replica;
 use super::running::{Caller, Running, Turn};
+use super::stopping::Stopping;
 use crate::raft::{self, Millis, NodeId, Role};
-use crate::wire::{ApiError, Envelope};
+use crate::wire::{ApiError, Content, Envelope};
 
 /// Mails handled in one turn at most, so that ticks are never far away.
 const MAILS_PER_TURN: usize = 4096;
-
-/// How long a stopping node waits for others to take its leaderships.
-const HAND_OVER: Duration = Duration::from_millis(1_500);
 
 /// Sends messages to peers. Called by the loop alone.
 pub trait Outbound: Send + Sync {
@@ -91,6 +90,8 @@ pub fn spawn(config: LoopConfig, outbound: Arc<dyn Outbound>) -> io::Result<Repl
         running: HashMap::new(),
         timers: BinaryHeap::new(),
         dirty: Vec::new(),
+        // Another one for each start.
+        beats: Beats::new(&config.raft, fastrand::u64(..)),
         started: Instant::now(),
         stopping: None,
         config,
@@ -100,24 +101,21 @@ pub fn spawn(config: LoopConfig, outbound: Arc<dyn Outbound>) -> io::Result<Repl
     Ok(Replicas::new(mailbox, registry, Arc::new(opener)))
 }
 
-struct NodeLoop {
-    config: LoopConfig,
+pub(super) struct NodeLoop {
+    pub(super) config: LoopConfig,
     mailbox: Mailbox,
     outbound: Arc<dyn Outbound>,
-    disk: Disk,
-    running: HashMap<u64, Running>,
+    pub(super) disk: Disk,
+    pub(super) running: HashMap<u64, Running>,
     /// (when, group), earliest first. An entry may be out of date; `Running::scheduled` knows.
     timers: BinaryHeap<Reverse<(Millis, u64)>>,
     /// Groups that took an input in this turn.
     dirty: Vec<u64>,
+    /// What stands for the heartbeats of groups that rest.
+    pub(super) beats: Beats,
     /// Origin of the cores' time.
     started: Instant,
-    stopping: Option<Stopping>,
-}
-
-struct Stopping {
-    done: oneshot::Sender<()>,
-    deadline: Instant,
+    pub(super) stopping: Option<Stopping>,
 }
 
 impl NodeLoop {
@@ -135,6 +133,7 @@ impl NodeLoop {
             for mail in batch.drain(..) {
                 self.handle(mail, &mut turn);
             }
+            self.watch(&mut turn);
             self.tick();
             self.hand_over(turn);
             if self.has_stopped() {
@@ -144,13 +143,14 @@ impl NodeLoop {
         self.close().await;
     }
 
-    fn now(&self) -> Millis {
+    pub(super) fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run that long")
     }
 
     /// When the earliest timer is due.
     fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let timer = timer.into_iter().chain([self.beats.next_deadline()]).min();
         let timer = timer.filter(|at| *at < Millis::MAX);
         let timer = timer.map(|at| self.started + Duration::from_millis(at));
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
@@ -205,9 +205,12 @@ impl NodeLoop {
     }
 
     /// Gives `input` to a group, if it runs here.
-    fn input(&mut self, group: u64, input: Input) {
+    pub(super) fn input(&mut self, group: u64, input: Input) {
         let now = self.now();
         if let Some(running) = self.running.get_mut(&group) {
+            running
+                .replica
+                .vouch(now, |node| self.beats.heard_at(node));
             running.replica.handle(now, input);
             if !std::mem::replace(&mut running.dirty, true) {
                 self.dirty.push(group);
@@ -255,9 +258,12 @@ impl NodeLoop {
     fn on_envelope(
         &mut self,
         from: NodeId,
-        envelope: Envelope,
+        mut envelope: Envelope,
         permit: Option<OwnedSemaphorePermit>,
     ) {
+        if !self.is_for_a_group(from, &mut envelope) {
+            return;
+        }
         let group = envelope.group;
         let Some(running) = self.running.get(&group) else {
             tracing::debug!(group, from, "a message for a group that is not open here");
@@ -333,6 +339,9 @@ impl NodeLoop {
             // Nothing to wait for; dropping the sender says so.
             return;
         };
+        if running.replica.rests() && running.replica.raft().role() == Role::Leader {
+            self.beats.begin_life();
+        }
         running.fail_callers(&ApiError::UnknownGroup, &self.config.meters);
         running.watermark.close();
         self.dirty.retain(|other| *other != group);
@@ -420,69 +429,10 @@ impl NodeLoop {
             self.disk.submit(turn.jobs);
         }
         for (to, envelope, lane) in turn.sends {
+            if !matches!(envelope.content, Content::Beat { .. }) {
+                self.beats.told(now, to);
+            }
             self.outbound.send(to, envelope, lane);
-        }
-    }
-
-    /// Asks the best peer of every group led here to take over.
-    fn on_shutdown(&mut self, done: oneshot::Sender<()>) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let deadline = Instant::now() + HAND_OVER;
-        self.stopping = Some(Stopping { done, deadline });
-        let led = self.running.iter().filter_map(|(group, running)| {
-            let status = running.replica.status();
-            let voters = status.voters;
-            let peers = status.peers.into_iter();
-            let best = peers
-                .filter(|peer| voters.contains(&peer.node))
-                .max_by_key(|peer| peer.match_index)?;
-            Some((*group, best.node))
-        });
-        let led: Vec<(u64, NodeId)> = led.collect();
-        for (group, to) in led {
-            // No caller waits under this token.
-            let token = u64::MAX;
-            self.input(group, Input::Transfer { token, to });
-        }
-    }
-
-    /// Whether the node stops and nothing is led here any more, or that took too long.
-    fn has_stopped(&self) -> bool {
-        let Some(stopping) = &self.stopping else {
-            return false;
-        };
-        let leads = |running: &Running| {
-            let raft = running.replica.raft();
-            raft.role() == Role::Leader && raft.membership().1.voters.len() > 1
-        };
-        Instant::now() >= stopping.deadline || !self.running.values().any(leads)
-    }
-
-    /// Finishes the disk's work and closes every group.
-    async fn close(mut self) {
-        let mut closed = Vec::new();
-        let mut jobs = Vec::new();
-        for (group, mut running) in self.running.drain() {
-            running.fail_callers(&ApiError::ShuttingDown, &self.config.meters);
-            running.watermark.close();
-            let (done, told) = oneshot::channel();
-            jobs.push(DiskJob::Close { group, done });
-            closed.push(told);
-        }
-        self.disk.submit(jobs);
-        for told in closed {
-            // An error means that the group is closed, too: the thread has ended.
-            let _ = told.await;
-        }
-        // Joins the thread, whose queue is empty; then lets go of the folder, so that whoever is told
-        // can open it again.
-        drop(self.disk);
-        drop(self.config);
-        if let Some(stopping) = self.stopping {
-            // Who asked may have given up waiting.
-            let _ = stopping.done.send(());
         }
     }
 }

@@ -42,6 +42,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 /// Bytes of commands to the controller that may wait, besides batches.
 const COMMAND_BYTES: u64 = 1 << 20;
+/// How long nothing must have happened in a group before its replicas rest.
+const REST_AFTER_MS: u64 = 1_000;
 /// Streams a peer may open besides one per group, and a client besides what its producers and consumers need.
 const EXTRA_STREAMS: u32 = 64;
 /// Streams a client may open: enough to produce to every partition of the widest topic and to read all of them.
@@ -343,6 +345,7 @@ fn loop_config(
             in_flight_bytes_max: config.raft.in_flight_bytes_max,
             catch_up_lag_bytes: config.raft.catch_up_lag_bytes,
             catch_up_in_flight_bytes_max: config.raft.catch_up_in_flight_bytes_max,
+            rest_after_ms: Some(REST_AFTER_MS),
             ..raft::Config::new(config.node.id, fastrand::u64(..))
         },
         replica: ReplicaConfig {

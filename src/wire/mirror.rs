@@ -4,6 +4,7 @@
 //! changing a byte here. Knows nothing of envelopes or frames.
 
 mod election;
+mod rest;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -85,6 +86,18 @@ pub(super) enum ContentMirror {
         base: LogIdMirror,
         snapshot: LogIdMirror,
         received: u64,
+    },
+    Rest {
+        term: u64,
+        commit: u64,
+        round: u64,
+    },
+    RestReply {
+        term: u64,
+        round: u64,
+    },
+    Beat {
+        life: u64,
     },
 }
 
@@ -274,6 +287,7 @@ impl From<&Content> for ContentMirror {
         match content {
             Content::Raft(message) => Self::from(message),
             Content::Forward { token } => Self::Forward { token: *token },
+            Content::Beat { life } => Self::Beat { life: *life },
             Content::ForwardReply {
                 token,
                 result: Ok(ack),
@@ -343,6 +357,7 @@ impl From<&Message> for ContentMirror {
                 round,
             },
             Message::HeartbeatReply { term, round } => Self::HeartbeatReply { term, round },
+            Message::Rest { .. } | Message::RestReply { .. } => rest::mirror_of(message),
             Message::ReadIndex { term, token } => Self::ReadIndex { term, token },
             Message::ReadIndexReply { term, token, index } => {
                 Self::ReadIndexReply { term, token, index }
@@ -356,6 +371,10 @@ impl From<ContentMirror> for Content {
     fn from(content: ContentMirror) -> Self {
         let message = match content {
             ContentMirror::Forward { token } => return Self::Forward { token },
+            ContentMirror::Beat { life } => return Self::Beat { life },
+            rest @ (ContentMirror::Rest { .. } | ContentMirror::RestReply { .. }) => {
+                rest::message_of(&rest)
+            }
             ContentMirror::Forwarded { token, ack } => {
                 let result = Ok(ack);
                 return Self::ForwardReply { token, result };

@@ -44,6 +44,11 @@ pub enum Content {
         /// Where it stands, committed; or why not.
         result: Result<ForwardAck, ApiError>,
     },
+    /// The node is alive, whatever its groups do or leave undone. The envelope's group means nothing.
+    Beat {
+        /// Another number than before says: whoever rested on this node is to look for itself.
+        life: u64,
+    },
 }
 
 /// A forwarded proposal is committed.

@@ -23,6 +23,7 @@ mod random;
 mod random_changes;
 mod reads;
 mod replication;
+mod rest;
 mod returns;
 mod solo;
 mod suspects;

@@ -353,13 +353,16 @@ fn place(envelope: &Envelope, urgency: Urgency) -> Place {
             Message::PreVoteReply { .. }
             | Message::VoteReply { .. }
             | Message::HeartbeatReply { .. }
+            | Message::RestReply { .. }
             | Message::ReadIndexReply { .. } => Place::Reply(StreamHello::Control),
             Message::PreVote { .. }
             | Message::Vote { .. }
             | Message::Heartbeat { .. }
+            | Message::Rest { .. }
             | Message::ReadIndex { .. }
             | Message::TimeoutNow { .. } => Place::Request(StreamHello::Control),
         },
+        Content::Beat { .. } => Place::Request(StreamHello::Control),
         Content::Forward { .. } => Place::Request(bulk),
         Content::ForwardReply { .. } => Place::Reply(bulk),
     }

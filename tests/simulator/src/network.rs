@@ -119,6 +119,7 @@ impl Network {
 /// What a message is called in the trace.
 pub(crate) fn name(content: &Content) -> &'static str {
     match content {
+        Content::Beat { .. } => "sends Beat",
         Content::Forward { .. } => "sends Forward",
         Content::ForwardReply { .. } => "sends ForwardReply",
         Content::Raft(message) => match message {
@@ -133,6 +134,8 @@ pub(crate) fn name(content: &Content) -> &'static str {
             Message::InstallReply { .. } => "sends InstallReply",
             Message::Heartbeat { .. } => "sends Heartbeat",
             Message::HeartbeatReply { .. } => "sends HeartbeatReply",
+            Message::Rest { .. } => "sends Rest",
+            Message::RestReply { .. } => "sends RestReply",
             Message::ReadIndex { .. } => "sends ReadIndex",
             Message::ReadIndexReply { .. } => "sends ReadIndexReply",
             Message::TimeoutNow { .. } => "sends TimeoutNow",

@@ -85,6 +85,10 @@ pub(crate) struct Turn {
     pub(crate) installs: u64,
     /// Messages to peers that were far behind.
     pub(crate) bulk_sends: u64,
+    /// Whether a replica rests at the end of the turn.
+    pub(crate) resting: bool,
+    /// Replicas that beats, or their absence, have woken.
+    pub(crate) woken: u64,
     /// Groups in which something that was read was damaged.
     pub(crate) damaged: Vec<u64>,
     pub(crate) poisoned: bool,
@@ -223,7 +227,8 @@ impl Node {
             preparer = Some(made.map_err(|error| error.to_string())?);
         }
         let parts = (data_dir, preparer);
-        let mut process = Process::new(&fs, parts, self.distrusted.clone(), seed);
+        let core = swarm.core_config(self.id, seed);
+        let mut process = Process::new(&fs, parts, self.distrusted.clone(), &core);
         for &group in groups {
             process.open_group(self.id, &fs, swarm, group, self.local(now))?;
         }
@@ -272,6 +277,8 @@ impl Node {
             process.handle(id, local, mail, checks);
         }
         turn.answers.append(&mut process.refused);
+        process.watch(id, local, &mut turn, checks);
+        turn.woken = std::mem::take(&mut process.woken);
         let groups: Vec<u64> = process.groups.keys().copied().collect();
         for &group in &groups {
             if process.groups[&group].replica.next_deadline() <= local {
@@ -281,6 +288,7 @@ impl Node {
         for &group in &groups {
             process.hand_over(id, local, group, &mut turn, checks);
         }
+        turn.resting = groups.iter().any(|group| process.groups[group].replica.rests());
         process.check_memory(id, swarm);
         turn
     }
@@ -291,7 +299,9 @@ impl Node {
             .process
             .iter()
             .flat_map(|process| process.groups.values());
-        let next = groups.map(|group| group.replica.next_deadline()).min();
+        let next = groups.map(|group| group.replica.next_deadline());
+        let beats = self.process.iter().map(|process| process.beats.next_deadline());
+        let next = next.chain(beats).min();
         next.map_or(Micros::MAX, |at| self.global(at))
     }
 }

@@ -10,7 +10,7 @@ use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Ballot, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Answer, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters, OpenError,
+    Answer, Arrived, Beats, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters, OpenError,
     Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
 };
 use plimsoll::wire::{ApiError, check_batch};
@@ -42,6 +42,10 @@ pub(crate) struct Process {
     pub(crate) mailbox_bytes: u64,
     /// When the next turn is.
     pub(crate) wake_at: Micros,
+    /// What stands for the heartbeats of groups that rest.
+    pub(crate) beats: Beats,
+    /// Replicas that beats, or their absence, have woken in this turn.
+    pub(crate) woken: u64,
     callers: BTreeMap<(u64, u64), Option<Caller>>,
     /// Requests for groups that are not here.
     pub(crate) refused: Vec<(Caller, Outcome)>,
@@ -98,9 +102,10 @@ impl Process {
         fs: &Arc<dyn Fs>,
         parts: (DataDir, Option<Preparer>),
         distrusted: BTreeSet<u64>,
-        seed: u64,
+        core: &raft::Config,
     ) -> Process {
         let (data_dir, preparer) = parts;
+        let seed = core.seed;
         Process {
             worker: DiskWorker::new(Arc::clone(fs), Meters::default()),
             groups: BTreeMap::new(),
@@ -113,6 +118,8 @@ impl Process {
             mailbox: Vec::new(),
             mailbox_bytes: 0,
             wake_at: Micros::MAX,
+            beats: Beats::new(core, seed),
+            woken: 0,
             callers: BTreeMap::new(),
             refused: Vec::new(),
             next_token: 1,
@@ -189,7 +196,15 @@ impl Process {
         match mail {
             Mail::Packet(packet) => {
                 let from = packet.from;
-                for envelope in packet.decode() {
+                for mut envelope in packet.decode() {
+                    match self.beats.receive(now, from, &mut envelope.content) {
+                        Arrived::Message => {}
+                        Arrived::Beat => continue,
+                        Arrived::BeatOfAnother => {
+                            self.wake_those_resting_on(id, now, from, checks);
+                            continue;
+                        }
+                    }
                     let input = Input::Peer {
                         from,
                         content: envelope.content,
@@ -234,6 +249,34 @@ impl Process {
         }
     }
 
+    /// The beats' part of a turn, after what has arrived was handled.
+    pub(crate) fn watch(&mut self, id: NodeId, now: Millis, turn: &mut Turn, checks: &mut Checks) {
+        if self.beats.next_deadline() > now {
+            return;
+        }
+        let ticked = self.beats.tick(now);
+        turn.sends.extend(ticked.beats);
+        for node in ticked.silent {
+            self.wake_those_resting_on(id, now, node, checks);
+        }
+    }
+
+    fn wake_those_resting_on(
+        &mut self,
+        id: NodeId,
+        now: Millis,
+        node: NodeId,
+        checks: &mut Checks,
+    ) {
+        let resting = self.groups.iter();
+        let resting = resting.filter(|(_, group)| group.replica.rests_on(node));
+        let resting: Vec<u64> = resting.map(|(group, _)| *group).collect();
+        self.woken += resting.len() as u64;
+        for group in resting {
+            self.input(id, now, group, Input::Wake, checks);
+        }
+    }
+
     pub(crate) fn input(
         &mut self,
         id: NodeId,
@@ -247,6 +290,9 @@ impl Process {
             return;
         };
         let durable_before = running.replica.raft().durable_index();
+        running
+            .replica
+            .vouch(now, |node| self.beats.heard_at(node));
         running.replica.handle(now, input);
         let view = View::of(running.replica.raft());
         if view.durable_index > durable_before {
@@ -279,6 +325,7 @@ impl Process {
                 Effect::Send { to, envelope, lane } => {
                     turn.bulk_sends += u64::from(lane == Lane::Bulk);
                     checks.sent(id, group, to, &envelope.content);
+                    self.beats.told(now, to);
                     turn.sends.push((to, envelope));
                 }
                 Effect::Warm {

@@ -110,6 +110,10 @@ counts! {
     retained_past,
     /// Truncations of logs.
     truncations,
+    /// Turns of nodes after which a replica rested.
+    turns_at_rest,
+    /// Of replicas that rested: woken by the silence of a node, or by its being another.
+    woken_by_beats,
     /// Virtual milliseconds.
     virtual_ms,
 }
@@ -155,6 +159,8 @@ impl Summary {
             ("truncations", self.truncations, seeds / 10),
             ("installs", self.installs, seeds / 20),
             ("messages to peers far behind", self.bulk_sends, seeds),
+            ("turns at rest", self.turns_at_rest, seeds),
+            ("replicas woken by beats", self.woken_by_beats, seeds / 4),
         ];
         let quiet = least.iter().find(|(_, found, least)| found < least);
         quiet.map(|(what, found, least)| {

@@ -129,6 +129,8 @@ pub(crate) struct Swarm {
     pub(crate) catch_up_lag_bytes: u64,
     pub(crate) catch_up_bytes_per_s: u64,
     pub(crate) request_timeout_ms: u64,
+    /// When groups rest, if they do.
+    pub(crate) rest_after_ms: Option<u64>,
     pub(crate) weather: Weather,
     pub(crate) disk_delay_max: Micros,
     /// A node's clock runs at 1000 minus to 1000 plus this many thousandths.
@@ -181,6 +183,7 @@ impl Swarm {
         let apart = rng.clone();
         let swarm = Swarm {
             retention_bytes: None,
+            rest_after_ms: None,
             catch_up_lag_bytes: 64 << 20,
             catch_up_bytes_per_s: 64 << 20,
             nodes: pick(rng, &[1, 3, 3, 3, 3, 5]),
@@ -222,6 +225,13 @@ impl Swarm {
         self.catch_up_lag_bytes = pick(&mut rng, &[2 << 10, 30 << 10, 64 << 20]);
         // Slow enough to be felt, and fast enough for what a run can have missed to be there within the time for P10.
         self.catch_up_bytes_per_s = pick(&mut rng, &[2 << 20, 64 << 20]);
+        // From a generator apart again.
+        let mut apart = rng.clone();
+        self.rest_after_ms = pick(&mut apart, &[None, Some(0), Some(0), Some(100), Some(1_000)]);
+        if self.rest_after_ms.is_some() && apart.bool() {
+            // Little enough to do that they do rest.
+            self.think_max = 500 * MILLI;
+        }
         if self.has(Fault::Rot) || rng.u32(0..8) == 0 {
             return self;
         }
@@ -261,6 +271,7 @@ impl Swarm {
             in_flight_bytes_max: self.in_flight_bytes_max,
             catch_up_lag_bytes: self.catch_up_lag_bytes,
             catch_up_in_flight_bytes_max: self.in_flight_bytes_max / 2,
+            rest_after_ms: self.rest_after_ms,
             ..raft::Config::new(node, seed)
         }
     }

@@ -355,6 +355,8 @@ impl World {
         self.summary.installs += turn.installs;
         self.summary.bulk_sends += turn.bulk_sends;
         self.summary.reconfigurations += turn.changed;
+        self.summary.turns_at_rest += u64::from(turn.resting);
+        self.summary.woken_by_beats += turn.woken;
         let life = self.node(id).life;
         self.begin_disk(id);
         self.send(id, turn.sends);
