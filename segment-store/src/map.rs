@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::fs::MapRead;
 
@@ -72,6 +72,15 @@ impl MapRead for FileMap {
         }
         self.map
             .advise_range(Advice::PopulateRead, range.start, range.len())
+    }
+
+    fn unmap_pages(&self) {
+        // SAFETY: what makes this advice unchecked is that it drops the content of private and anonymous pages. The map is a shared one of
+        // a file, made by `new` alone: its bytes are the file's before and after, and slices that live meet them again.
+        let unmapped = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        if let Err(error) = unmapped {
+            tracing::debug!(%error, "pages of a map stay mapped");
+        }
     }
 }
 

@@ -134,6 +134,13 @@ impl LogReader {
         Ok((until - start).saturating_sub(SEEK_BYTES))
     }
 
+    /// Gives up the memory that reading has mapped, for a log that nobody is expected to read soon. It stays in the page cache.
+    pub fn unmap_pages(&self) {
+        for segment in self.shared.segments.load().iter() {
+            segment.map.unmap_pages();
+        }
+    }
+
     /// Index of the frame that holds the record at `offset`; `last_index + 1` if that is the next record to come. May wait for the
     /// disk.
     pub fn seek_offset(&self, offset: u64) -> Result<u64, ReadError> {

@@ -308,6 +308,8 @@ pub fn open_files(
         payload_bytes_max: options.payload_bytes_max,
     };
     let restart = found.restart(&log.reader())?;
+    // A touched page brings its neighbours along, 64 KiB a group, which few groups need again soon.
+    log.reader().unmap_pages();
     let files = GroupFiles {
         log,
         ballot: ballot_file,

@@ -138,6 +138,10 @@ pub trait MapRead: Send + Sync + Debug {
     /// # Errors
     /// An unreadable sector, which would be a SIGBUS to a plain read of the slice.
     fn populate(&self, range: Range<usize>) -> io::Result<()>;
+
+    /// Takes the pages that reading has mapped out of the process's tables again. Slices stay good: the pages are in the page cache, or
+    /// on the disk.
+    fn unmap_pages(&self) {}
 }
 
 /// A held lock; released when dropped.
