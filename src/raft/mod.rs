@@ -40,8 +40,8 @@ pub use self::core::Raft;
 pub use effects::{AppendPlan, Effect, InstallPlan, OwnEntry};
 pub use install::{INSTALL_BYTES_MAX, Offer};
 pub use membership::{ChangeError, MEMBERS_MAX, Membership, Target, VOTERS_MAX};
-pub use progress::PeerView;
 pub use message::{Append, AppendOutcome, Install, Message};
+pub use progress::PeerView;
 pub use types::{
     Ballot, Config, Index, LogId, Millis, NodeId, NotLeader, ProgressState, Restored, Role, Run,
     Term, TransferError,

@@ -122,8 +122,7 @@ impl Beats {
     pub fn tick(&mut self, now: Millis) -> Ticked {
         let mut ticked = Ticked::default();
         for (&node, other) in &mut self.others {
-            let silent =
-                |heard: &mut Heard| now >= heard.at.saturating_add(self.patience_ms);
+            let silent = |heard: &mut Heard| now >= heard.at.saturating_add(self.patience_ms);
             if other.heard.take_if(silent).is_some() {
                 ticked.silent.push(node);
             }
@@ -204,7 +203,10 @@ mod tests {
         own.told(1_000, 2);
         let ticked = own.tick(1_000);
         assert_eq!(ticked.beats.len(), 1);
-        assert_eq!((ticked.beats[0].0, &ticked.beats[0].1.content), (2, &beat(5)));
+        assert_eq!(
+            (ticked.beats[0].0, &ticked.beats[0].1.content),
+            (2, &beat(5))
+        );
         assert_eq!(own.next_deadline(), 1_050);
         assert!(own.tick(1_049).beats.is_empty());
         assert_eq!(own.tick(1_050).beats.len(), 1);

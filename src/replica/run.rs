@@ -208,9 +208,7 @@ impl NodeLoop {
     pub(super) fn input(&mut self, group: u64, input: Input) {
         let now = self.now();
         if let Some(running) = self.running.get_mut(&group) {
-            running
-                .replica
-                .vouch(now, |node| self.beats.heard_at(node));
+            running.replica.vouch(now, |node| self.beats.heard_at(node));
             running.replica.handle(now, input);
             if !std::mem::replace(&mut running.dirty, true) {
                 self.dirty.push(group);

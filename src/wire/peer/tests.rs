@@ -95,14 +95,22 @@ fn contents() -> Vec<Content> {
         token: 6,
         result: Err(ApiError::Overloaded),
     });
-    contents.push(Content::Raft(Message::Rest {
+    contents.extend(of_rest());
+    contents
+}
+
+fn of_rest() -> [Content; 3] {
+    let rest = Message::Rest {
         term: 2,
         commit: 1,
         round: 7,
-    }));
-    contents.push(Content::Raft(Message::RestReply { term: 2, round: 7 }));
-    contents.push(Content::Beat { life: 9 });
-    contents
+    };
+    let reply = Message::RestReply { term: 2, round: 7 };
+    [
+        Content::Raft(rest),
+        Content::Raft(reply),
+        Content::Beat { life: 9 },
+    ]
 }
 
 fn envelopes() -> Vec<Envelope> {

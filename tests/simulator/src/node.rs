@@ -288,7 +288,9 @@ impl Node {
         for &group in &groups {
             process.hand_over(id, local, group, &mut turn, checks);
         }
-        turn.resting = groups.iter().any(|group| process.groups[group].replica.rests());
+        turn.resting = groups
+            .iter()
+            .any(|group| process.groups[group].replica.rests());
         process.check_memory(id, swarm);
         turn
     }
@@ -300,7 +302,10 @@ impl Node {
             .iter()
             .flat_map(|process| process.groups.values());
         let next = groups.map(|group| group.replica.next_deadline());
-        let beats = self.process.iter().map(|process| process.beats.next_deadline());
+        let beats = self
+            .process
+            .iter()
+            .map(|process| process.beats.next_deadline());
         let next = next.chain(beats).min();
         next.map_or(Micros::MAX, |at| self.global(at))
     }

@@ -10,8 +10,9 @@ use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Ballot, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Answer, Arrived, Beats, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters, OpenError,
-    Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged, open_files,
+    Answer, Arrived, Beats, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters,
+    OpenError, Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged,
+    open_files,
 };
 use plimsoll::wire::{ApiError, check_batch};
 use segment_store::fs::Fs;
@@ -290,9 +291,7 @@ impl Process {
             return;
         };
         let durable_before = running.replica.raft().durable_index();
-        running
-            .replica
-            .vouch(now, |node| self.beats.heard_at(node));
+        running.replica.vouch(now, |node| self.beats.heard_at(node));
         running.replica.handle(now, input);
         let view = View::of(running.replica.raft());
         if view.durable_index > durable_before {

@@ -227,7 +227,10 @@ impl Swarm {
         self.catch_up_bytes_per_s = pick(&mut rng, &[2 << 20, 64 << 20]);
         // From a generator apart again.
         let mut apart = rng.clone();
-        self.rest_after_ms = pick(&mut apart, &[None, Some(0), Some(0), Some(100), Some(1_000)]);
+        self.rest_after_ms = pick(
+            &mut apart,
+            &[None, Some(0), Some(0), Some(100), Some(1_000)],
+        );
         if self.rest_after_ms.is_some() && apart.bool() {
             // Little enough to do that they do rest.
             self.think_max = 500 * MILLI;
