@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::jobs::DiskJob;
 use super::effects::Input;
+use super::jobs::DiskJob;
 use super::run::NodeLoop;
 use super::running::Running;
 use crate::raft::{NodeId, Role};
