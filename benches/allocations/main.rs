@@ -32,7 +32,7 @@ const RECORD_BYTES: [usize; 2] = [8 << 10, 64];
 /// Allocations that a record may cost: none, but for what else happens meanwhile.
 const PER_RECORD_MAX: f64 = 0.01;
 /// Allocations that a batch may cost on all three nodes together, datagrams and messages of the transport included.
-const PER_BATCH_MAX: f64 = 400.0;
+const PER_BATCH_MAX: f64 = 100.0;
 
 /// What one batch cost on all nodes together.
 struct Cost {

@@ -1,6 +1,6 @@
-//! The disk of one process: a thread that writes batches into prewritten files, one `fdatasync` for all that came meanwhile.
+//! The disk of one process: for each stream a thread that writes batches into a prewritten file, one `fdatasync` for all that came meanwhile.
 //!
-//! Owns the files. Each is a ring: it is written over from its start, so that making files costs nothing here. Must not know where batches come from.
+//! Owns the files. Each is a ring: it is written over from its start, so that making files costs nothing while something is measured. Must not know where batches come from.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,45 +12,41 @@ use segment_store::fs::{Fs, FsFile, RealFs};
 /// As long as a full segment of the log.
 const FILE_BYTES: u64 = 128 << 20;
 
-/// A batch to be written to the file of `stream`.
+/// A batch to be written.
 pub(crate) struct Job {
-    pub(crate) stream: usize,
     pub(crate) sequence: u64,
     pub(crate) body: Bytes,
 }
 
-/// Starts the thread. `report` is told of each stream's last durable batch; of the last written one if nothing is to be synced.
+/// Makes the file of each stream, and starts a thread for it, so that their syncs go side by side. `report` is told of each stream's last
+/// durable batch; of the last written one if nothing is to be synced.
 pub(crate) fn start(
     folder: &Path,
+    streams: usize,
     sync: bool,
-    report: impl Fn(usize, u64) + Send + 'static,
-) -> mpsc::Sender<Job> {
-    let folder = folder.to_owned();
-    let (jobs, queue) = mpsc::channel::<Job>();
-    std::thread::spawn(move || {
-        let mut rings = Vec::new();
-        while let Ok(first) = queue.recv() {
-            let mut durable: Vec<Option<u64>> = vec![None; rings.len()];
-            let rest = std::iter::from_fn(|| queue.try_recv().ok());
-            for job in std::iter::once(first).chain(rest) {
-                while rings.len() <= job.stream {
-                    rings.push(Ring::new(&folder, rings.len()));
-                    durable.push(None);
+    report: impl Fn(usize, u64) + Clone + Send + 'static,
+) -> Vec<mpsc::Sender<Job>> {
+    let starts = (0..streams).map(|stream| {
+        let mut ring = Ring::new(folder, stream);
+        let report = report.clone();
+        let (jobs, queue) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            while let Ok(first) = queue.recv() {
+                let mut written = 0;
+                let rest = std::iter::from_fn(|| queue.try_recv().ok());
+                for job in std::iter::once(first).chain(rest) {
+                    ring.write(&job.body);
+                    written = job.sequence;
                 }
-                rings[job.stream].write(&job.body);
-                durable[job.stream] = Some(job.sequence);
-            }
-            for (stream, sequence) in durable.into_iter().enumerate() {
-                if let Some(sequence) = sequence {
-                    if sync {
-                        rings[stream].file.sync_data().expect("the disk syncs");
-                    }
-                    report(stream, sequence);
+                if sync {
+                    ring.file.sync_data().expect("the disk syncs");
                 }
+                report(stream, written);
             }
-        }
+        });
+        jobs
     });
-    jobs
+    starts.collect()
 }
 
 struct Ring {

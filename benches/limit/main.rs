@@ -59,6 +59,8 @@ struct Args {
     #[arg(long, hide = true)]
     mtu: Option<u16>,
     #[arg(long, hide = true)]
+    streams: Option<usize>,
+    #[arg(long, hide = true)]
     unsynced: bool,
 }
 
@@ -67,7 +69,8 @@ fn main() {
     if let Some(number) = args.node {
         let data = args.data.expect("given by the parent");
         let mtu = args.mtu.expect("given by the parent");
-        return node::run(number, &data, &options(mtu), !args.unsynced);
+        let streams = args.streams.expect("given by the parent");
+        return node::run(number, &data, &options(mtu), streams, !args.unsynced);
     }
     let chosen = |case: &&Case| {
         args.cases.is_empty() || args.cases.iter().any(|words| case.name.contains(words))
@@ -170,6 +173,7 @@ impl Process {
             "--mtu",
             &case.mtu.to_string(),
         ]);
+        command.args(["--streams", &case.streams.to_string()]);
         command.arg("--data").arg(folder);
         if !case.sync {
             command.arg("--unsynced");

@@ -43,7 +43,13 @@ pub(crate) fn sequence_of(head: &[u8]) -> u64 {
 }
 
 /// Is node `number` until the input of this process ends. Prints its address first, and is told those of all then.
-pub(crate) fn run(number: u64, folder: &Path, options: &TransportOptions, sync: bool) {
+pub(crate) fn run(
+    number: u64,
+    folder: &Path,
+    options: &TransportOptions,
+    streams: usize,
+    sync: bool,
+) {
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).expect("put there before");
     let credentials =
         Credentials::from_pem(&text("ca.pem"), &text("cert.pem"), &text("key.pem")).expect("sound");
@@ -67,11 +73,12 @@ pub(crate) fn run(number: u64, folder: &Path, options: &TransportOptions, sync: 
     LocalSet::new().block_on(&runtime, async {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let endpoint = Endpoint::server(&credentials, listen, options).expect("binds");
+        let mut node = Node::start(folder, streams, sync, endpoint.clone());
         println!("{}", endpoint.local_addr());
         std::io::stdout().flush().expect("the parent reads");
         let others = (1..).zip(told.await.expect("the parent tells"));
-        let others = others.filter(|(other, _)| *other != number).collect();
-        let node = Rc::new(Node::start(folder, sync, endpoint.clone(), others));
+        node.others = others.filter(|(other, _)| *other != number).collect();
+        let node = Rc::new(node);
         while let Some(incoming) = endpoint.accept().await {
             let connection = incoming.identify().await.expect("one of us");
             let node = Rc::clone(&node);
@@ -86,7 +93,8 @@ pub(crate) fn run(number: u64, folder: &Path, options: &TransportOptions, sync: 
 
 /// One process's state: the streams it serves.
 struct Node {
-    disk: Sender<Job>,
+    /// For each stream.
+    disks: Vec<Sender<Job>>,
     streams: Rc<RefCell<Vec<Rc<Progress>>>>,
     endpoint: Endpoint,
     others: Vec<(u64, SocketAddr)>,
@@ -116,15 +124,10 @@ impl Progress {
 }
 
 impl Node {
-    fn start(
-        folder: &Path,
-        sync: bool,
-        endpoint: Endpoint,
-        others: Vec<(u64, SocketAddr)>,
-    ) -> Node {
+    fn start(folder: &Path, streams_max: usize, sync: bool, endpoint: Endpoint) -> Node {
         let streams: Rc<RefCell<Vec<Rc<Progress>>>> = Rc::default();
         let (report, mut reports) = mpsc::unbounded_channel();
-        let disk = disk::start(folder, sync, move |stream, sequence| {
+        let disks = disk::start(folder, streams_max, sync, move |stream, sequence| {
             let _ = report.send((stream, sequence));
         });
         let theirs = Rc::clone(&streams);
@@ -134,10 +137,10 @@ impl Node {
             }
         });
         Node {
-            disk,
+            disks,
             streams,
             endpoint,
-            others,
+            others: Vec::new(),
             links: tokio::sync::OnceCell::new(),
         }
     }
@@ -170,7 +173,7 @@ impl Node {
             onward.push(batches);
         }
         spawn_local(answer(send, progress));
-        take(first, recv, number, &self.disk, &onward).await;
+        take(first, recv, &self.disks[number], &onward).await;
     }
 
     async fn links(&self) -> &[Connection] {
@@ -190,13 +193,7 @@ impl Node {
 type Onward = mpsc::UnboundedSender<(Bytes, Bytes)>;
 
 /// Checks each batch, and starts its write and its way to the followers at the same moment.
-async fn take(
-    first: Message,
-    mut recv: RecvHalf,
-    stream: usize,
-    disk: &Sender<Job>,
-    onward: &[Onward],
-) {
+async fn take(first: Message, mut recv: RecvHalf, disk: &Sender<Job>, onward: &[Onward]) {
     let mut next = Some(first);
     while let Some(message) = next {
         let body = message.body.freeze();
@@ -206,11 +203,7 @@ async fn take(
         for follower in onward {
             let _ = follower.send((message.head.clone(), body.clone()));
         }
-        let _ = disk.send(Job {
-            stream,
-            sequence,
-            body,
-        });
+        let _ = disk.send(Job { sequence, body });
         next = recv.recv(&LIMITS).await.ok().flatten();
     }
 }
