@@ -156,7 +156,7 @@ struct Slot {
     term: u64,
     vote: u64,
     /// CRC-32 of the path the file was created at: the same in both slots, or one of them came from another file by a
-    /// misdirected write. (The file may be moved; only the slots are compared.)
+    /// misdirected write. (The file may be moved; then nothing tells which one.)
     birthplace: u64,
 }
 
@@ -222,7 +222,7 @@ fn create(fs: &dyn Fs, path: &Path) -> Result<(), BallotError> {
         sequence: FIRST,
         term: 0,
         vote: 0,
-        birthplace: crc32fast::hash(path.as_os_str().as_encoded_bytes()).into(),
+        birthplace: birthplace(path),
     };
     for number in 0..2 {
         write_slot(file.as_ref(), &temporary, number, empty)?;
@@ -255,14 +255,22 @@ fn recover(file: &dyn FsFile, path: &Path) -> Result<Slot, BallotError> {
                     version: *version,
                 });
             }
-            Err(SlotError::Page(PageError::Foreign)) => {
-                return Err(BallotError::Foreign(path.to_owned()));
-            }
             _ => {}
         }
     }
+    let is_foreign = |slot| matches!(slot, &Err(SlotError::Page(PageError::Foreign)));
+    if slots.iter().all(Result::is_err) && slots.iter().any(is_foreign) {
+        return Err(BallotError::Foreign(path.to_owned()));
+    }
+    let here = birthplace(path);
     let newest = match &slots {
         [Ok(first), Ok(second)] if first == second => *first,
+        // A write that was meant for another file landed here: the other slot holds what both did.
+        [Ok(ours), Ok(other)] | [Ok(other), Ok(ours)]
+            if ours.birthplace == here && other.birthplace != here =>
+        {
+            *ours
+        }
         [Ok(first), Ok(second)] if first.contradicts(second) => {
             return Err(BallotError::Damaged {
                 path: path.to_owned(),
@@ -322,6 +330,10 @@ fn write_slot(file: &dyn FsFile, path: &Path, number: usize, slot: Slot) -> Resu
     }
     file.sync_data()
         .map_err(|error| Fault::new("syncing", path, error))
+}
+
+fn birthplace(path: &Path) -> u64 {
+    crc32fast::hash(path.as_os_str().as_encoded_bytes()).into()
 }
 
 fn position(number: usize) -> u64 {

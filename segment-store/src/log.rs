@@ -102,6 +102,8 @@ pub struct Log {
     unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
     /// The preparer was told about the tail's successor.
     hinted: bool,
+    /// Every entry before this index was trimmed: every segment born now says so. 0 if nothing ever was.
+    trimmed_before: u64,
     /// Entries after the end may have been promised and lost: every segment born now says so.
     suspect: bool,
     /// The tail ends in a write that was not finished, and there was no room yet for a fresh file to go on in.

@@ -18,8 +18,8 @@ use crate::log::LogIdentity;
 use crate::mutation;
 use crate::scan::Scan;
 use crate::segment::{
-    FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, has_trust_mark, repaired_path,
-    segment_path,
+    FileName, HEADER_PAGE, SegmentHeader, TrimMarks, decode_durable_mark, has_trust_mark,
+    repaired_path, segment_path,
 };
 
 /// What opening a log found.
@@ -73,6 +73,7 @@ pub(crate) struct SegmentFile {
     pub(crate) segment_crc: u32,
     /// Index in the durable mark of the header page.
     pub(crate) durable_mark: u64,
+    pub(crate) trim_marks: TrimMarks,
     /// Born after a loss that has not been made good since.
     pub(crate) suspect: bool,
 }
@@ -100,6 +101,10 @@ pub(crate) struct Findings {
     pub(crate) segments: Vec<Examined>,
     /// Files that a later one overrides from their very base on: cut off, only not removed yet.
     pub(crate) cut: Vec<PathBuf>,
+    /// Files that hold only what was trimmed: their removal was not finished, or was undone by a power cut.
+    pub(crate) trimmed: Vec<PathBuf>,
+    /// Every entry before this index was trimmed; 0 if nothing ever was.
+    pub(crate) trimmed_before: u64,
     /// Files whose creation was not finished.
     pub(crate) unborn: Vec<PathBuf>,
     /// Largest index known to have been synced.
@@ -152,10 +157,18 @@ pub(crate) fn examine(
     let next_generation = files
         .last()
         .map_or(1, |last| last.header.generation.saturating_add(1));
+    let trimmed_before = files.iter().map(|file| file.trim_marks.first()).max();
+    let trimmed_before = trimmed_before.unwrap_or(0);
+    // Where one is left and another one gone, there is a gap that means nothing.
+    let (files, trimmed): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|file| file.header.base_index >= trimmed_before);
     let (files, cut) = leave_out_overridden(files);
     let mut findings = Findings {
         segments: Vec::with_capacity(files.len()),
         cut,
+        trimmed: trimmed.into_iter().map(|file| file.path).collect(),
+        trimmed_before,
         unborn,
         durable_index: 0,
         verdict: TailVerdict::Clean,
@@ -243,6 +256,7 @@ pub(crate) fn open_segment(
     let (header, segment_crc) = SegmentHeader::decode(&page, &path, file.len(), identity)?;
     Ok(SegmentFile {
         durable_mark: decode_durable_mark(&page, segment_crc),
+        trim_marks: TrimMarks::decode(&page, segment_crc),
         suspect: header.after_loss && !has_trust_mark(&page, segment_crc),
         path,
         file,

@@ -19,6 +19,11 @@ pub(crate) const DURABLE_MARK_AT: u64 = 512;
 pub(crate) const DURABLE_MARK_LEN: usize = 24;
 /// Where the trust mark lies: right behind the durable mark, and of the same layout.
 pub(crate) const TRUST_MARK_AT: u64 = DURABLE_MARK_AT + DURABLE_MARK_LEN as u64;
+/// Where the two trim marks lie: behind the trust mark, and of the same layout.
+const TRIM_MARKS_AT: [u64; 2] = [
+    TRUST_MARK_AT + DURABLE_MARK_LEN as u64,
+    TRUST_MARK_AT + 2 * DURABLE_MARK_LEN as u64,
+];
 
 const MAGIC: &[u8; 8] = b"PLIMSEGM";
 const VERSION: u32 = 1;
@@ -178,6 +183,47 @@ pub(crate) fn encode_trust_mark(through: u64, segment_crc: u32) -> [u8; DURABLE_
 /// Whether a header page has a trust mark.
 pub(crate) fn has_trust_mark(page: &[u8], segment_crc: u32) -> bool {
     decode_mark(page, TRUST_MARK_AT, segment_crc) != 0
+}
+
+/// What the trim marks of a header page say: every entry before an index was trimmed. There are two, written in turn, so that one is whole
+/// while the other is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrimMarks([u64; 2]);
+
+impl TrimMarks {
+    /// Those of a segment born in a log that was trimmed before `first`, 0 if it never was; `page` is its header page.
+    pub(crate) fn of_new(first: u64, page: &mut [u8], segment_crc: u32) -> TrimMarks {
+        let mut marks = TrimMarks::default();
+        if first > 0 {
+            let (mark, at) = marks.renewed(first, segment_crc);
+            page[at as usize..][..DURABLE_MARK_LEN].copy_from_slice(&mark);
+        }
+        marks
+    }
+
+    pub(crate) fn decode(page: &[u8], segment_crc: u32) -> TrimMarks {
+        TrimMarks(TRIM_MARKS_AT.map(|at| decode_mark(page, at, segment_crc)))
+    }
+
+    /// First index that was not trimmed, as far as these marks know; 0 if they say nothing.
+    pub(crate) fn first(self) -> u64 {
+        self.0[0].max(self.0[1])
+    }
+
+    /// The mark that says `first`, and where it goes: where it is already, or over the older one.
+    pub(crate) fn renewed(
+        &mut self,
+        first: u64,
+        segment_crc: u32,
+    ) -> ([u8; DURABLE_MARK_LEN], u64) {
+        let slot = match self.0 {
+            [one, _] if one == first => 0,
+            [_, other] if other == first => 1,
+            [one, other] => usize::from(other < one),
+        };
+        self.0[slot] = first;
+        (encode_durable_mark(first, segment_crc), TRIM_MARKS_AT[slot])
+    }
 }
 
 fn decode_mark(page: &[u8], at: u64, segment_crc: u32) -> u64 {

@@ -4,7 +4,8 @@
 //! the state is.
 //!
 //! A snapshot is written under a temporary name, synced, renamed and made durable by syncing its folder; a crash leaves the
-//! old ones untouched, and a half-written file is never taken for a snapshot. The newest two are kept. If the newest turns
+//! old ones untouched, and a half-written file is never taken for a snapshot. A name whose sync failed before its giver was killed is
+//! seen and may never become durable, so whoever loads a snapshot names it anew: it has two names, and either is right. The newest two are kept. If the newest turns
 //! out damaged the older one is loaded instead, which is right only if the log still reaches back to it: trim no further
 //! than the older one's index ([`indexes`]), or find the gap when opening.
 
@@ -25,6 +26,8 @@ const HEADER_CRC_AT: usize = 60;
 /// How many snapshots of one name are kept.
 const KEPT: usize = 2;
 const SUFFIX: &str = ".snapshot";
+/// End of the other name of the same file.
+const OTHER_SUFFIX: &str = ".again.snapshot";
 
 /// The state after applying the entries up to `index`, inclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,10 +91,15 @@ pub fn write(
     state: &[u8],
 ) -> Result<(), WriteError> {
     let temporary = dir.join(format!("{name}{SUFFIX}.tmp"));
-    let path = dir.join(file_name(name, index));
+    let before = files(fs, dir, name)?;
+    // Under the name of the one it replaces, if there is one.
+    let path = before.iter().find(|(of, _)| *of == index);
+    let path = path.map_or_else(
+        || dir.join(file_name(name, index)),
+        |(_, path)| path.clone(),
+    );
     if crate::mutation::is("the old snapshot goes before the new one is there") {
-        for old in indexes(fs, dir, name)? {
-            let old = dir.join(file_name(name, old));
+        for (_, old) in before {
             fs.remove(&old)
                 .map_err(|error| Fault::new("removing", &old, error))?;
         }
@@ -104,10 +112,10 @@ pub fn write(
     fs.rename(&temporary, &path)
         .and_then(|()| fs.sync_dir(dir))
         .map_err(|error| Fault::new("naming", &path, error))?;
-    let mut kept = indexes(fs, dir, name)?;
+    let mut kept = files(fs, dir, name)?;
     while kept.len() > KEPT {
         // Oldest first; a removal that a crash undoes is done again by the next snapshot.
-        let oldest = dir.join(file_name(name, kept.remove(0)));
+        let (_, oldest) = kept.remove(0);
         fs.remove(&oldest)
             .map_err(|error| Fault::new("removing", &oldest, error))?;
     }
@@ -121,8 +129,7 @@ pub fn write(
 /// [`LoadError::Version`], with nothing moved after it; a [`Fault`] of the disk.
 pub fn set_damaged_aside(fs: &dyn Fs, dir: &Path, name: &str) -> Result<usize, LoadError> {
     let mut moved = 0;
-    for index in indexes(fs, dir, name)? {
-        let path = dir.join(file_name(name, index));
+    for (index, path) in files(fs, dir, name)? {
         match load_file(fs, &path, index) {
             Ok(_) => {}
             Err(FileError::Version(version)) => return Err(LoadError::Version { path, version }),
@@ -136,16 +143,16 @@ pub fn set_damaged_aside(fs: &dyn Fs, dir: &Path, name: &str) -> Result<usize, L
     Ok(moved)
 }
 
-/// Loads the newest whole snapshot `name` in `dir`; `None` if there never was one.
+/// Loads the newest whole snapshot `name` in `dir`, whose name is durable then; `None` if there never was one.
 pub fn load_latest(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Option<Snapshot>, LoadError> {
     let mut newest_detail = None;
-    // Its writer may have been killed between the renaming and the sync; the log must not be trimmed on such a name.
-    fs.sync_dir(dir)
-        .map_err(|error| Fault::new("syncing", dir, error))?;
-    for index in indexes(fs, dir, name)?.into_iter().rev() {
-        let path = dir.join(file_name(name, index));
+    for (index, path) in files(fs, dir, name)?.into_iter().rev() {
         match load_file(fs, &path, index) {
-            Ok(snapshot) => return Ok(Some(snapshot)),
+            Ok(snapshot) => {
+                let named = name_again(fs, dir, &path);
+                named.map_err(|error| Fault::new("naming", &path, error))?;
+                return Ok(Some(snapshot));
+            }
             Err(FileError::Version(version)) => return Err(LoadError::Version { path, version }),
             Err(FileError::Damaged(detail)) => {
                 tracing::warn!(path = %path.display(), detail, "a snapshot is damaged; trying the one before it");
@@ -165,15 +172,35 @@ pub fn load_latest(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Option<Snapsho
 
 /// The indexes of the snapshots `name` kept in `dir`, ascending, whole or not.
 pub fn indexes(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Vec<u64>, Fault> {
+    let files = files(fs, dir, name)?;
+    Ok(files.into_iter().map(|(index, _)| index).collect())
+}
+
+/// The files of the snapshots `name` in `dir`, by their index, ascending.
+pub fn files(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Vec<(u64, PathBuf)>, Fault> {
     let names = fs
         .list(dir)
         .map_err(|error| Fault::new("listing", dir, error))?;
-    let mut indexes: Vec<u64> = names
+    let mut files: Vec<(u64, PathBuf)> = names
         .iter()
-        .filter_map(|file| index_of(name, file))
+        .filter_map(|file| Some((index_of(name, file)?, dir.join(file))))
         .collect();
-    indexes.sort_unstable();
-    Ok(indexes)
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Makes a name durable that may be one whose sync failed before its giver was killed, which no later sync makes durable: gives the file its
+/// other one. A power cut leaves either.
+fn name_again(fs: &dyn Fs, dir: &Path, path: &Path) -> io::Result<()> {
+    if !crate::mutation::is("found names are trusted") {
+        let file = path.to_string_lossy();
+        let other = match file.strip_suffix(OTHER_SUFFIX) {
+            Some(stem) => format!("{stem}{SUFFIX}"),
+            None => format!("{}{OTHER_SUFFIX}", file.trim_end_matches(SUFFIX)),
+        };
+        fs.rename(path, Path::new(&other))?;
+    }
+    fs.sync_dir(dir)
 }
 
 /// Twenty digits, so that names sort as their indexes do; read back as a number all the same.
@@ -182,13 +209,12 @@ fn file_name(name: &str, index: u64) -> String {
 }
 
 fn index_of(name: &str, file: &str) -> Option<u64> {
-    let index = file
-        .strip_prefix(name)?
-        .strip_prefix('-')?
-        .strip_suffix(SUFFIX)?
-        .parse()
-        .ok()?;
-    (file_name(name, index) == file).then_some(index)
+    let digits = file.strip_prefix(name)?.strip_prefix('-')?;
+    let digits = digits
+        .strip_suffix(OTHER_SUFFIX)
+        .or_else(|| digits.strip_suffix(SUFFIX))?;
+    let index = digits.parse().ok()?;
+    (format!("{index:020}") == digits).then_some(index)
 }
 
 fn write_file(fs: &dyn Fs, path: &Path, index: u64, term: u64, state: &[u8]) -> io::Result<()> {

@@ -17,7 +17,8 @@ use crate::lenient::{Lenient, Nothing};
 use crate::log::{LogBase, LogIdentity};
 use crate::scan::Scan;
 use crate::segment::{
-    FileName, HEADER_PAGE, SegmentHeader, decode_durable_mark, has_trust_mark, segment_path,
+    FileName, HEADER_PAGE, SegmentHeader, TrimMarks, decode_durable_mark, has_trust_mark,
+    segment_path,
 };
 
 mod runs;
@@ -76,6 +77,7 @@ pub(crate) struct Sheet {
     pub(crate) header: SegmentHeader,
     pub(crate) segment_crc: u32,
     pub(crate) trusted: bool,
+    pub(crate) trim_marks: TrimMarks,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) end: End,
     /// Nothing has to be done about the file.
@@ -126,6 +128,7 @@ pub(crate) fn survey(
             None => survey.unknown.push((generation, path)),
         }
     }
+    survey.leave_out_trimmed();
     if let Some(base) = base {
         survey.begin_at(dir, identity, base)?;
     }
@@ -146,6 +149,19 @@ impl Survey {
             self.sheets.pop();
         }
         self.sheets.push(sheet);
+    }
+
+    /// Files that hold only what was trimmed hold nothing of the log; opening it removes them. All others say so from now on.
+    fn leave_out_trimmed(&mut self) {
+        let marks = self.sheets.iter().map(|sheet| sheet.trim_marks);
+        let Some(newest) = marks.max_by_key(|marks| marks.first()) else {
+            return;
+        };
+        let first = newest.first();
+        self.sheets.retain(|sheet| sheet.header.base_index >= first);
+        for sheet in &mut self.sheets {
+            sheet.trim_marks = newest;
+        }
     }
 
     /// The log begins where its owner has no other account of it. If no file does, the first ones are lost.
@@ -191,6 +207,7 @@ impl Survey {
             header,
             segment_crc: header.crc(),
             trusted: false,
+            trim_marks: TrimMarks::default(),
             pieces: Vec::new(),
             end: End::Loss,
             sound: false,
@@ -258,6 +275,7 @@ fn look_at(
         path: path.to_owned(),
         durable_mark: decode_durable_mark(&page, segment_crc),
         trusted: has_trust_mark(&page, segment_crc),
+        trim_marks: TrimMarks::decode(&page, segment_crc),
         file,
         header,
         segment_crc,

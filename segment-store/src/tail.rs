@@ -13,7 +13,7 @@ use crate::format::kind;
 use crate::frame::Frame;
 use crate::fs::FsFile;
 use crate::segment::{
-    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT,
+    DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT, TrimMarks,
     encode_durable_mark, encode_trust_mark,
 };
 use crate::view::SegmentView;
@@ -30,6 +30,7 @@ pub(crate) struct Tail {
     pub(crate) file: Arc<dyn FsFile>,
     pub(crate) header: SegmentHeader,
     pub(crate) segment_crc: u32,
+    pub(crate) trim_marks: TrimMarks,
     pub(crate) contents: Contents,
     pub(crate) view: Arc<SegmentView>,
     pub(crate) index_every_bytes: u64,
@@ -114,6 +115,12 @@ impl Tail {
     pub(crate) fn write_trust_mark(&self) -> io::Result<()> {
         let mark = encode_trust_mark(self.contents.last_index, self.segment_crc);
         self.file.write_all_at(&mark, TRUST_MARK_AT)
+    }
+
+    /// Writes the trim mark in the header page. The caller syncs.
+    pub(crate) fn write_trim_mark(&mut self, first: u64) -> io::Result<()> {
+        let (mark, at) = self.trim_marks.renewed(first, self.segment_crc);
+        self.file.write_all_at(&mark, at)
     }
 
     /// Writes the footer, behind all frames. The caller syncs the file, sooner or later.

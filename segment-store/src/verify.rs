@@ -82,7 +82,7 @@ pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Report, OpenError> {
         found: (!findings.segments.is_empty()).then(|| findings.recovered()),
         segments: Vec::with_capacity(findings.segments.len()),
         problems: Vec::new(),
-        leftovers: findings.cut.into_iter().chain(findings.unborn).collect(),
+        leftovers: [findings.cut, findings.trimmed, findings.unborn].concat(),
     };
     for segment in &findings.segments {
         let problem = check_frames(segment);

@@ -7,9 +7,10 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use segment_store::fs::{Fs, Injection, SimFs, When, ensure_dir};
-use segment_store::{AppendError, Frame, OpenError};
-use support::{Chain, bytes_of, open, read_all};
+use segment_store::{AppendError, Frame, Log, OpenError, Preparer, PreparerOptions, verify};
+use support::{Chain, bytes_of, identity, open, read_all, small};
 
 const DIR: &str = "/log";
 
@@ -220,6 +221,119 @@ fn goes_on_after_a_fault(killed: bool) {
         let found = read_all(&log.reader()).unwrap();
         assert_eq!(found, acked, "operation {operation}");
     }
+}
+
+#[test]
+fn what_was_trimmed_never_counts_again_wherever_a_removal_was_not_durable() {
+    for recycle in [false, true] {
+        for operation in 3.. {
+            if !trims_on_after_a_fault(operation, recycle) {
+                break;
+            }
+        }
+    }
+}
+
+/// One process meets a failed sync, the next one trims further and loses power at each operation in turn. False if no sync was met.
+fn trims_on_after_a_fault(operation: u64, recycle: bool) -> bool {
+    let mut cut = 0;
+    loop {
+        let (sim, fs) = disk();
+        ensure_dir(&sim, Path::new("/pool")).unwrap();
+        let open = || {
+            let options = PreparerOptions::default();
+            let preparer =
+                recycle.then(|| Preparer::inline(Arc::clone(&fs), Path::new("/pool"), options));
+            let preparer = preparer.transpose().map_err(|error| error.to_string())?;
+            let fs = Arc::clone(&fs);
+            let opened = Log::open(fs, Path::new(DIR), identity(), small(), preparer);
+            opened.map_err(|error| error.to_string())
+        };
+        let context = format!("sync {operation}, cut {cut}, recycle {recycle}");
+        sim.inject(When::Operation(operation), Injection::FailedSync);
+        let (mut appended, mut trimmable) = (Vec::new(), 0);
+        if let Ok((mut log, _)) = open() {
+            let _ = grow_and_trim(&mut log, &mut appended, &mut trimmable);
+        }
+        if sim.operations() < operation {
+            return false;
+        }
+        sim.end_process();
+        let Ok((mut log, _)) = open() else {
+            panic!("{context}: the disk is well");
+        };
+        appended.truncate(log.last_index() as usize);
+        sim.cut_after(sim.operations() + cut);
+        let acked = log.last_index();
+        let done = grow_and_trim(&mut log, &mut appended, &mut trimmable);
+        let uncut = done.is_ok();
+        let acked = done.unwrap_or(acked);
+        drop(log);
+        sim.power_cycle();
+        let (log, _) = open().unwrap_or_else(|error| panic!("{context}: {error}"));
+        let (first, last) = (log.first_index(), log.last_index());
+        assert!(
+            first <= trimmable.max(1) && last >= acked,
+            "{context}: {first} to {last}"
+        );
+        let found = read_all(&log.reader()).unwrap();
+        assert_eq!(
+            found,
+            appended[first as usize - 1..last as usize],
+            "{context}"
+        );
+        drop(log);
+        let report = verify(&sim, Path::new(DIR)).unwrap();
+        assert!(
+            report.is_sound() && report.leftovers.is_empty(),
+            "{context}: {report:?}"
+        );
+        if uncut {
+            return true;
+        }
+        cut += 1;
+    }
+}
+
+/// Fills a few segments and trims, twice. The value is the last index that was acked.
+fn grow_and_trim(
+    log: &mut Log,
+    appended: &mut Vec<Bytes>,
+    trimmable: &mut u64,
+) -> Result<u64, String> {
+    for salt in 0..2 {
+        for _ in 0..3 {
+            let mut chain = Chain::after(log);
+            let group: Vec<Frame> = (0..6).map(|_| chain.batch(2_000, salt)).collect();
+            appended.extend(bytes_of(&group));
+            log.append(&group).map_err(|error| error.to_string())?;
+            log.sync().map_err(|error| error.to_string())?;
+        }
+        *trimmable = log.last_index();
+        let trimmed = log.trim_before(*trimmable);
+        trimmed.map_err(|error| error.to_string())?;
+    }
+    log.sync().map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_segment_that_is_missing_behind_what_was_trimmed_is_damage() {
+    let (sim, fs) = disk();
+    let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
+    let (mut appended, mut trimmable) = (Vec::new(), 0);
+    grow_and_trim(&mut log, &mut appended, &mut trimmable).unwrap();
+    for _ in 0..4 {
+        let mut chain = Chain::after(&log);
+        let group: Vec<Frame> = (0..6).map(|_| chain.batch(2_000, 7)).collect();
+        log.append(&group).unwrap();
+    }
+    log.close().unwrap();
+    let mut names = sim.list(Path::new(DIR)).unwrap();
+    names.retain(|name| name.ends_with(".segment"));
+    assert!(names.len() > 2, "{names:?}");
+    sim.remove(&Path::new(DIR).join(&names[1])).unwrap();
+    let error = open(&fs, Path::new(DIR)).unwrap_err();
+    assert!(error.is_damage(), "{error}");
 }
 
 /// Bugs that other systems had, each to be caught by a test of this file.

@@ -105,6 +105,43 @@ fn a_repaired_file_is_byte_for_byte_what_it_was_and_the_damaged_one_is_kept() {
 }
 
 #[test]
+fn a_repaired_log_still_knows_what_was_trimmed() {
+    let original = Original::make();
+    let (sim, fs) = original.planted(1);
+    let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
+    let first = log.trim_before(30).unwrap();
+    let base = log.reader().base();
+    log.close().unwrap();
+    let kept = read_files(&sim);
+    assert_eq!((kept.len(), base.index), (1, first - 1));
+    let (old, bytes) = &original.files[0];
+    // In the header page, and in a frame.
+    for position in [20, 4_100] {
+        let mut spoilt = kept[0].1.clone();
+        spoilt[position] ^= 1;
+        sim.plant(&kept[0].0, spoilt);
+        sim.plant(old, bytes.clone());
+        open(&fs, Path::new(DIR)).unwrap_err();
+        let examined = Repair::examine(Arc::clone(&fs), Path::new(DIR), identity(), small(), &base);
+        let mut repair = examined.unwrap();
+        assert!(!repair.is_sound());
+        assert_eq!(
+            repair.first_index(),
+            first,
+            "of what was trimmed, nothing is missed"
+        );
+        fill(&mut repair, &original.reader).unwrap();
+        repair.finish().unwrap();
+        drop(repair);
+        sim.plant(old, bytes.clone());
+        let (log, _) = open(&fs, Path::new(DIR)).unwrap();
+        assert_eq!(log.first_index(), first);
+        let found = read_all(&log.reader()).unwrap();
+        assert_eq!(found, original.frames[first as usize - 1..]);
+    }
+}
+
+#[test]
 fn unreadable_sectors_are_repaired_wherever_they_are() {
     let original = Original::make();
     for file in 0..original.files.len() {

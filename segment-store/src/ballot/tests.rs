@@ -362,25 +362,50 @@ fn a_page_of_another_kind_is_refused() {
     assert!(matches!(error, BallotError::Foreign(_)), "{error}");
 }
 
+/// One slot of a ballot file is overwritten with `page`.
+fn with_slot(number: usize, page: &[u8; SECTOR_BYTES]) -> SimFs {
+    let fs = disk_at_rest();
+    let mut bytes = bytes_of(&fs);
+    bytes[number * SECTOR_BYTES..][..SECTOR_BYTES].copy_from_slice(page);
+    fs.plant(&path(), bytes);
+    fs
+}
+
 #[test]
-fn a_slot_of_another_ballot_file_is_refused() {
-    for number in 0..2 {
-        let fs = disk_at_rest();
-        crate::fs::ensure_dir(&fs, Path::new("/other")).unwrap();
-        let other = PathBuf::from("/other/ballot");
-        let (mut ballot, _) = BallotFile::open(&fs, &other).unwrap();
-        ballot.save(9, 1).unwrap();
-        let mut slot = [0; SECTOR_BYTES];
-        fs.open(&other)
-            .unwrap()
-            .read_exact_at(&mut slot, 0)
-            .unwrap();
-        let mut bytes = bytes_of(&fs);
-        bytes[number * SECTOR_BYTES..][..SECTOR_BYTES].copy_from_slice(&slot);
-        fs.plant(&path(), bytes);
-        let error = BallotFile::open(&fs, &path()).unwrap_err();
-        assert!(matches!(error, BallotError::Damaged { .. }), "{error}");
+fn a_write_that_was_meant_for_another_file_costs_nothing() {
+    let other = Slot {
+        sequence: 77,
+        term: 9,
+        vote: 1,
+        birthplace: birthplace(Path::new("/other/ballot")),
+    };
+    let pages = [
+        other.encode().seal(),
+        SealedPage::new(*b"PLIMNODE", 1).seal(),
+    ];
+    for page in &pages {
+        for number in 0..2 {
+            let fs = with_slot(number, page);
+            assert_eq!(reopened(&fs), (6, 3));
+            let bytes = bytes_of(&fs);
+            assert_eq!(bytes[..SECTOR_BYTES], bytes[SECTOR_BYTES..]);
+        }
     }
+}
+
+#[test]
+fn slots_of_two_files_in_one_that_was_moved_are_refused() {
+    let elsewhere = |vote, place| Slot {
+        sequence: 7,
+        term: 9,
+        vote,
+        birthplace: birthplace(Path::new(place)),
+    };
+    let slots = [elsewhere(1, "/one/ballot"), elsewhere(2, "/two/ballot")];
+    let fs = disk_at_rest();
+    fs.plant(&path(), slots.map(|slot| slot.encode().seal()).concat());
+    let error = BallotFile::open(&fs, &path()).unwrap_err();
+    assert!(matches!(error, BallotError::Damaged { .. }), "{error}");
 }
 
 #[test]

@@ -164,6 +164,12 @@ impl SimFs {
         lock_cell(&cell).flip_bit(to_usize(position), bit);
     }
 
+    /// Lets bytes that were meant for elsewhere land at `position`, on the platter and in memory; what is behind the end of the file is lost.
+    pub fn overwrite(&self, path: &Path, position: u64, bytes: &[u8]) {
+        let cell = self.existing(path);
+        lock_cell(&cell).overwrite(to_usize(position), bytes);
+    }
+
     /// Makes the sector that holds `position` unreadable until it is written again.
     pub fn make_unreadable(&self, path: &Path, position: u64) {
         let cell = self.existing(path);

@@ -128,7 +128,8 @@ impl Log {
 
     /// Removes the segments that hold only entries before `index`; the tail always stays. The value is the new first index.
     ///
-    /// Files go one by one, each durably, oldest first: a crash in between leaves no gap.
+    /// The tail's trim mark is durable before the first file goes. So it does not matter which of them a crash brings back, nor one whose
+    /// removal never became durable because a sync of the directory failed.
     pub fn trim_before(&mut self, index: u64) -> Result<u64, Fault> {
         self.check_not_poisoned()?;
         if self.state != State::Writable {
@@ -142,7 +143,12 @@ impl Log {
         }
         self.keep_cached();
         let trimmed: Vec<Sealed> = self.sealed.drain(..count).collect();
+        self.trimmed_before = self.first_index();
         self.publish_segments();
+        // Not the log's own sync: an end that is torn must not get another mark.
+        let marked = self.tail.write_trim_mark(self.trimmed_before);
+        let marked = marked.and_then(|()| self.tail.file.sync_data());
+        marked.map_err(|error| self.poison_tail("writing", error))?;
         for segment in trimmed {
             self.unsynced_footers
                 .retain(|(path, _)| *path != segment.view.path);

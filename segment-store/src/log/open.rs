@@ -37,8 +37,8 @@ impl Log {
         preparer: Option<Preparer>,
     ) -> Result<(Log, Recovered), OpenError> {
         finish_repairs(fs.as_ref(), dir)?;
-        let findings = examine(fs.as_ref(), dir, Some(identity), options.index_every_bytes)?;
-        clear_away(fs.as_ref(), dir, &findings)?;
+        let mut findings = examine(fs.as_ref(), dir, Some(identity), options.index_every_bytes)?;
+        clear_away(fs.as_ref(), dir, &mut findings)?;
         if findings.segments.is_empty() {
             return Log::create(
                 fs,
@@ -91,7 +91,7 @@ impl Log {
         };
         let len = segment_len(options.segment_bytes_first.min(options.segment_bytes_max));
         let tail = Unborn::take(fs.as_ref(), dir, preparer.as_ref(), generation, len)
-            .and_then(|file| file.bear(fs.as_ref(), dir, header, &options, 0))
+            .and_then(|file| file.bear(fs.as_ref(), dir, header, &options, 0, 0))
             .map_err(|error| no_space_or_fault(dir, error))?;
         let recovered = Recovered {
             first_index: 1,
@@ -144,6 +144,7 @@ impl Log {
             fs, dir, identity, options, preparer, sealed, tail, durable, next,
         );
         log.suspect = findings.suspect;
+        log.trimmed_before = findings.trimmed_before;
         Ok(log)
     }
 
@@ -180,6 +181,7 @@ impl Log {
             next_generation,
             unsynced_footers: Vec::new(),
             hinted: false,
+            trimmed_before: 0,
             suspect: false,
             torn: false,
             state: State::Writable,
@@ -255,10 +257,22 @@ impl Log {
     }
 }
 
-/// Removes files that hold nothing of the log: cut off by a truncation, or never finished. And makes the names that are there durable:
-/// whoever gave them may have been killed before.
-fn clear_away(fs: &dyn Fs, dir: &Path, findings: &Findings) -> Result<(), Fault> {
-    for path in findings.cut.iter().chain(&findings.unborn) {
+/// Removes files that hold nothing of the log: cut off by a truncation, trimmed, or never finished. And makes the names that are there
+/// durable: whoever gave them may have been killed before.
+fn clear_away(fs: &dyn Fs, dir: &Path, findings: &mut Findings) -> Result<(), Fault> {
+    if let (Some(last), false) = (findings.segments.last_mut(), findings.trimmed.is_empty()) {
+        // Some of them may be gone after a power cut, and others not: the mark has to be there. A sync of it may have failed.
+        let file = &mut last.file;
+        let first = findings.trimmed_before;
+        let (mark, at) = file.trim_marks.renewed(first, file.segment_crc);
+        let marked = fs.open(&file.path).and_then(|file| {
+            file.write_all_at(&mark, at)?;
+            file.sync_data()
+        });
+        marked.map_err(|error| Fault::new("writing", &file.path, error))?;
+    }
+    let nothing = [&findings.cut, &findings.trimmed, &findings.unborn];
+    for path in nothing.into_iter().flatten() {
         fs.remove(path)
             .map_err(|error| Fault::new("removing", path, error))?;
     }
@@ -328,6 +342,7 @@ fn open_tail(fs: &dyn Fs, segment: Examined, options: &LogOptions) -> Result<Tai
         file: writer,
         header: file.header,
         segment_crc: file.segment_crc,
+        trim_marks: file.trim_marks,
         marked_position: contents.end_position,
         contents,
         view: Arc::new(view),

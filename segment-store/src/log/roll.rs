@@ -18,7 +18,7 @@ use crate::fs::{Fs, FsFile};
 use crate::index::SparseIndex;
 use crate::mutation;
 use crate::prepare::Preparer;
-use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader, segment_path, unborn_path};
+use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader, TrimMarks, segment_path, unborn_path};
 use crate::tail::{Room, Tail};
 use crate::view::SegmentView;
 
@@ -51,7 +51,8 @@ impl Unborn {
         })
     }
 
-    /// Makes it the segment that goes on after `end`, durably. On an error the file is gone, as far as that can be had.
+    /// Makes it the segment that goes on after `end`, durably, in a log that was trimmed before `trimmed_before`. On an error the file is
+    /// gone, as far as that can be had.
     pub(super) fn bear(
         self,
         fs: &dyn Fs,
@@ -59,12 +60,13 @@ impl Unborn {
         mut header: SegmentHeader,
         options: &LogOptions,
         written_at_start: u64,
+        trimmed_before: u64,
     ) -> io::Result<Tail> {
         header.generation = self.generation;
         header.file_len = self.file.len();
         let path = segment_path(dir, self.generation);
-        let born = self.name(fs, dir, &path, &header);
-        let (segment_crc, map) = match born {
+        let born = self.name(fs, dir, &path, &header, trimmed_before);
+        let (segment_crc, trim_marks, map) = match born {
             Ok(born) => born,
             Err(error) => {
                 // Whatever is left is cleared away at the next opening; the first error says more than a second one.
@@ -87,6 +89,7 @@ impl Unborn {
             file: self.file,
             header,
             segment_crc,
+            trim_marks,
             contents,
             view: Arc::new(view),
             index_every_bytes: options.index_every_bytes,
@@ -102,9 +105,11 @@ impl Unborn {
         dir: &Path,
         path: &Path,
         header: &SegmentHeader,
-    ) -> io::Result<(u32, Arc<dyn crate::fs::MapRead>)> {
+        trimmed_before: u64,
+    ) -> io::Result<(u32, TrimMarks, Arc<dyn crate::fs::MapRead>)> {
         let map = self.file.map()?;
-        let (page, segment_crc) = header.encode();
+        let (mut page, segment_crc) = header.encode();
+        let trim_marks = TrimMarks::of_new(trimmed_before, &mut page, segment_crc);
         let mark = EndMark {
             last_index: header.base_index - 1,
             durable_index: header.base_index - 1,
@@ -116,13 +121,13 @@ impl Unborn {
         self.file.sync_data()?;
         fs.rename(&self.path, path)?;
         if mutation::is("names that are not synced") {
-            return Ok((segment_crc, map));
+            return Ok((segment_crc, trim_marks, map));
         }
         if let Err(error) = fs.sync_dir(dir) {
             forget_name(fs, path);
             return Err(error);
         }
-        Ok((segment_crc, map))
+        Ok((segment_crc, trim_marks, map))
     }
 
     /// Gives the file up, unused.
@@ -260,7 +265,14 @@ impl Log {
     ) -> Result<Tail, AppendError> {
         header.after_loss = self.suspect;
         let written = self.shared.written_bytes();
-        let born = file.bear(self.fs.as_ref(), &self.dir, header, &self.options, written);
+        let born = file.bear(
+            self.fs.as_ref(),
+            &self.dir,
+            header,
+            &self.options,
+            written,
+            self.trimmed_before,
+        );
         let tail = born.map_err(|error| self.no_space_or_fault("creating a segment in", error))?;
         self.torn = false;
         Ok(tail)

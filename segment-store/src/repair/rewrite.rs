@@ -17,8 +17,8 @@ use crate::fs::{Fs, FsFile};
 use crate::index::SparseIndex;
 use crate::log::LogOptions;
 use crate::segment::{
-    DURABLE_MARK_AT, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT, encode_durable_mark,
-    encode_trust_mark,
+    DURABLE_MARK_AT, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT, TrimMarks,
+    encode_durable_mark, encode_trust_mark,
 };
 use crate::survey::{End, Piece, Run, Sheet};
 use crate::tail::END_MARKS_LEN;
@@ -97,7 +97,8 @@ impl Writer {
             file_len,
             ..sheet.header
         };
-        let (page, segment_crc) = header.encode();
+        let (mut page, segment_crc) = header.encode();
+        TrimMarks::of_new(sheet.trim_marks.first(), &mut page, segment_crc);
         let file = fs.create(path, file_len)?;
         file.write_all_at(&page, 0)?;
         Ok(Writer {

@@ -77,6 +77,32 @@ fn the_header_page_of_a_log_that_starts_anew_says_so_at_76() {
 }
 
 #[test]
+fn trim_marks_lie_at_560_and_584_and_the_older_one_is_written_over() {
+    let (mut page, crc) = sample().encode();
+    assert_eq!(TrimMarks::of_new(0, &mut page, crc), TrimMarks::default());
+    assert_eq!(TrimMarks::decode(&page, crc).first(), 0);
+    let mut marks = TrimMarks::of_new(0x0102, &mut page, crc);
+    assert_eq!(
+        page[560..572],
+        [2, 1, 0, 0, 0, 0, 0, 0, 0x9d, 2, 0x57, 0xf6]
+    );
+    assert_eq!(TrimMarks::decode(&page, crc), marks);
+    let places = [(0x0103, 584), (0x0103, 584), (0x0104, 560), (0x0109, 584)];
+    for (first, place) in places {
+        let (mark, at) = marks.renewed(first, crc);
+        assert_eq!(at, place, "{first:#x}");
+        page[at as usize..][..DURABLE_MARK_LEN].copy_from_slice(&mark);
+        assert_eq!(TrimMarks::decode(&page, crc), marks);
+        assert_eq!(marks.first(), first);
+    }
+    // One that is not whole leaves what the other says.
+    page[584] ^= 1;
+    assert_eq!(TrimMarks::decode(&page, crc).first(), 0x0104);
+    assert_eq!(TrimMarks::decode(&page, crc ^ 1).first(), 0);
+    assert_eq!(decode(&page).unwrap().0, sample());
+}
+
+#[test]
 fn the_marks_have_these_bytes() {
     #[rustfmt::skip]
     let durable: [u8; DURABLE_MARK_LEN] = [

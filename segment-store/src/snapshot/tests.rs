@@ -77,6 +77,7 @@ fn names_of_others_are_left_alone() {
     for other in [
         "state-7.snapshot",
         "state-x.snapshot",
+        "state-00000000000000000009.againsnapshot",
         "stateful-00000000000000000009.snapshot",
         "state.snapshot.tmp",
     ] {
@@ -141,6 +142,48 @@ fn a_failure_at_any_operation_is_told_and_the_old_snapshot_stays() {
             match result {
                 Ok(()) => assert_eq!(index, 3),
                 Err(_) => assert!(index == 2 || index == 3),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_was_loaded_survives_the_power_although_the_sync_of_its_name_had_failed() {
+    for killed in [false, true] {
+        for seed in 0..10 {
+            let fs = SimFs::new(seed);
+            write(&fs, root(), NAME, 5, 2, b"old").unwrap();
+            // Creation, write, sync, renaming, sync of the folder.
+            let sync = fs.operations() + 5;
+            fs.inject(When::Operation(sync), Injection::FailedSync);
+            if killed {
+                fs.cut_after(sync);
+            }
+            write(&fs, root(), NAME, 9, 2, b"new").unwrap_err();
+            fs.end_process();
+            assert_eq!(latest(&fs).unwrap().0, 9, "it is in the page cache");
+            fs.power_cycle();
+            assert_eq!(latest(&fs), Some((9, 2, b"new".to_vec())), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_a_snapshot_is_loaded_loses_none_and_it_is_written_anew_under_whichever_name() {
+    for cut in 0..3 {
+        for seed in 0..10 {
+            let fs = SimFs::new(seed);
+            for index in [5, 9] {
+                write(&fs, root(), NAME, index, 2, b"once").unwrap();
+            }
+            for again in 0..2 {
+                fs.cut_after(fs.operations() + cut);
+                let _ = load_latest(&fs, root(), NAME);
+                fs.power_cycle();
+                assert_eq!(latest(&fs).unwrap().0, 9, "cut {cut} seed {seed}");
+                write(&fs, root(), NAME, 9, 2, &[again]).unwrap();
+                assert_eq!(latest(&fs), Some((9, 2, vec![again])));
+                assert_eq!(indexes(&fs, root(), NAME).unwrap(), [5, 9]);
             }
         }
     }

@@ -111,6 +111,19 @@ impl Content {
         }
     }
 
+    /// Bytes meant for elsewhere land here, in every state the sectors may be in.
+    pub(super) fn overwrite(&mut self, position: usize, bytes: &[u8]) {
+        let end = (position + bytes.len()).min(self.visible.len());
+        for (at, &byte) in (position..end).zip(bytes) {
+            self.visible[at] = byte;
+            let (sector, within) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
+            let pending = self.pending.get_mut(&sector).into_iter().flatten();
+            for state in pending.chain(self.lost.get_mut(&sector)) {
+                state[within] = byte;
+            }
+        }
+    }
+
     pub(super) fn make_unreadable(&mut self, position: usize) {
         self.unreadable.insert(position / SECTOR_BYTES);
     }
