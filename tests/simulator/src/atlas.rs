@@ -11,14 +11,18 @@ use std::path::{Path, PathBuf};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{Index, NodeId};
 use segment_store::fs::Fs;
-use segment_store::{FRAME_ALIGN, HEADER_LEN, snapshot};
+use segment_store::{FRAME_ALIGN, HEADER_LEN, LogReader, Scrub, snapshot};
 
 use crate::node::{DATA, Death, Node};
 use crate::swarm::pick;
 use crate::world::World;
 
-/// Flips of one fault, at most.
+/// Entries that one fault spoils, at most.
 const FLIPS_MAX: u64 = 4;
+/// What a disk writes at a time, where it was told to or elsewhere.
+const SECTOR: u64 = 4096;
+/// Bytes that a scrub reads at a time.
+const SCRUB_BYTES: usize = 64 << 10;
 
 /// What is spoiled.
 #[derive(Debug, Default)]
@@ -56,6 +60,23 @@ impl Atlas {
     }
 }
 
+/// An entry that may be spoilt, with all that follow it in its log.
+struct Candidate {
+    index: Index,
+    place: Place,
+    spoils: Spoils,
+}
+
+/// What happens to it.
+enum Spoils {
+    Bit,
+    /// A write that was meant for elsewhere.
+    Landing {
+        position: u64,
+        bytes: Vec<u8>,
+    },
+}
+
 /// Where a frame lies.
 struct Place {
     path: PathBuf,
@@ -64,7 +85,8 @@ struct Place {
 }
 
 impl World {
-    /// Bytes of a node change while its process is down: of entries that another member has, or of a page that can be known otherwise.
+    /// Bytes of a node change, most often while its process is down: of entries that another voter has, or of a page that can be known
+    /// otherwise.
     pub(crate) fn rot(&mut self, id: NodeId) {
         let group = self.any_group();
         let node = self.node(id);
@@ -78,17 +100,38 @@ impl World {
         // One that this process saved: of what others left behind, one slot may never have reached the platter.
         let view = View::of(running.replica.raft());
         let ballot_at_rest = view.ballot_saved && view.ballot != running.first_ballot;
-        let last = running.replica.raft().last_index();
-        let death = pick(&mut self.rng, &[Death::Kill, Death::PowerCut]);
+        let committed = self.checks.group(group).committed();
         let candidates = self.entries_to_spoil(id, group);
-        self.die(id, death);
-        for (index, place) in candidates {
-            let position = place.position + self.rng.u64(0..place.len);
-            let bit = self.rng.u8(0..8);
-            self.node(id).fs.flip_bit(&place.path, position, bit);
+        let lives_on = self.rng.u32(0..3) == 0;
+        let last = match lives_on {
+            // What follows in the same files may go with the end as well.
+            true => Index::MAX,
+            false => view.last_index,
+        };
+        if !lives_on {
+            let death = pick(&mut self.rng, &[Death::Kill, Death::PowerCut]);
+            self.die(id, death);
+        }
+        for Candidate {
+            index,
+            place,
+            spoils,
+        } in candidates
+        {
+            match spoils {
+                Spoils::Bit => self.flip(id, group, index, &place),
+                Spoils::Landing { position, bytes } => {
+                    self.node(id).fs.overwrite(&place.path, position, &bytes);
+                    self.summary.misdirected += 1;
+                    self.note(id, "is overwritten", [group, index, position, 0]);
+                }
+            }
             self.checks.atlas.spoil(id, group, index..=last);
-            self.summary.flips += 1;
-            self.note(id, "rots", [group, index, position, u64::from(bit)]);
+            self.summary.uncommitted_spoilt += u64::from(view.durable_index > committed);
+            self.summary.spoilt_running += u64::from(lives_on);
+        }
+        if lives_on {
+            return;
         }
         match self.rng.u32(0..4) {
             0 if ballot_at_rest => self.rot_a_ballot(id, group),
@@ -97,8 +140,38 @@ impl World {
         }
     }
 
-    /// Some entries of a node that may rot there.
-    fn entries_to_spoil(&mut self, id: NodeId, group: u64) -> Vec<(Index, Place)> {
+    fn flip(&mut self, id: NodeId, group: u64, index: Index, place: &Place) {
+        let position = place.position + self.rng.u64(0..place.len);
+        let bit = self.rng.u8(0..8);
+        self.node(id).fs.flip_bit(&place.path, position, bit);
+        self.summary.flips += 1;
+        self.note(id, "rots", [group, index, position, u64::from(bit)]);
+    }
+
+    /// A node reads all of a group's log, to find what rotted while it runs.
+    pub(crate) fn scrub(&mut self, id: NodeId) {
+        let group = self.any_group();
+        let process = self.node(id).process.as_ref();
+        let Some(running) = process.and_then(|process| process.groups.get(&group)) else {
+            return;
+        };
+        let mut scrub = Scrub::new(running.reader.clone());
+        self.summary.scrubs += 1;
+        loop {
+            match scrub.step(SCRUB_BYTES) {
+                Ok(step) if step.done => return,
+                Ok(_) => {}
+                Err(error) if error.is_damage() => {
+                    self.summary.scrub_finds += 1;
+                    return self.met_damage(id, &[group]);
+                }
+                Err(error) => panic!("the disk of node {id} reads well: {error}"),
+            }
+        }
+    }
+
+    /// Some entries of a node that may rot there, and how they do.
+    fn entries_to_spoil(&mut self, id: NodeId, group: u64) -> Vec<Candidate> {
         let Some(process) = &self.node(id).process else {
             return Vec::new();
         };
@@ -113,11 +186,8 @@ impl World {
             return Vec::new();
         }
         // Learners do not count: nobody asks them for a vote, so a lone voter that lost its end would not learn of it.
-        let voters = members
-            .voters
-            .iter()
-            .chain(&members.voters_outgoing)
-            .copied();
+        let voters = members.voters.iter().chain(&members.voters_outgoing);
+        let others: Vec<NodeId> = voters.copied().filter(|voter| *voter != id).collect();
         // Of a run as well as of single entries; the last ones most often.
         let count = self.rng.u64(1..=FLIPS_MAX);
         let start = match self.rng.bool() {
@@ -130,36 +200,106 @@ impl World {
             .map(|at| start + at * step)
             .take_while(|index| *index <= last)
         {
-            let committed = last.min(self.checks.group(group).committed());
-            // One that was never committed may be on nobody else's disk tomorrow.
-            let elsewhere = index <= committed
-                && voters.clone().any(|member| {
-                    member != id
-                        && !self
-                            .checks
-                            .atlas
-                            .is_spoiled(member, group, &(index..=committed))
-                        && self
-                            .checks
-                            .group(group)
-                            .holds_as(member, id, index..=committed)
-                });
-            if !elsewhere {
-                continue;
-            }
-            let Ok(run) = reader.read(index, index, 1) else {
+            let Some(place) = self.place_at(id, group, &reader, index) else {
                 continue;
             };
-            let place = place_of(self.node(id), group, &run.bytes);
-            found.extend(place.map(|place| (index, place)));
+            let candidate = match self.rng.u32(0..3) {
+                0 => self.landing(id, group, &reader, index, place),
+                _ => Some(Candidate {
+                    index,
+                    place,
+                    spoils: Spoils::Bit,
+                }),
+            };
+            let held = |candidate: &Candidate| {
+                let index = candidate.index;
+                let committed = self.checks.group(group).committed();
+                let committed = committed.clamp(index - 1, last);
+                // What is not committed yet may be any moment, by an ack that was given here; not everybody who gave one may lose it.
+                let mut held = |entries| self.checks.held_by_any(&others, group, id, entries);
+                held(index..=committed) && held(committed + 1..=last)
+            };
+            found.extend(candidate.filter(held));
         }
         found
     }
 
-    /// One of the two slots of a ballot rots; the other says the same.
+    fn place_at(
+        &mut self,
+        id: NodeId,
+        group: u64,
+        reader: &LogReader,
+        index: Index,
+    ) -> Option<Place> {
+        let run = reader.read(index, index, 1).ok()?;
+        place_of(self.node(id), group, &run.bytes)
+    }
+
+    /// A sector of the entry at `index`, and what lands there although it was meant for another place of the same disk. The entry becomes
+    /// the first one that is hit.
+    fn landing(
+        &mut self,
+        id: NodeId,
+        group: u64,
+        reader: &LogReader,
+        mut index: Index,
+        mut place: Place,
+    ) -> Option<Candidate> {
+        let sectors = place.position / SECTOR..(place.position + place.len).div_ceil(SECTOR);
+        let position = self.rng.u64(sectors) * SECTOR;
+        while place.position > position {
+            let Some(before) = self.place_at(id, group, reader, index - 1) else {
+                break;
+            };
+            if before.path != place.path || before.position + before.len <= position {
+                break;
+            }
+            (index, place) = (index - 1, before);
+        }
+        let bytes = self.any_sector(id)?;
+        // Zeros behind the last good frame were never written, as far as anybody can tell.
+        let from = place.position.saturating_sub(position);
+        let tells = bytes
+            .iter()
+            .skip(usize::try_from(from).ok()?)
+            .any(|byte| *byte != 0);
+        tells.then_some(Candidate {
+            index,
+            place,
+            spoils: Spoils::Landing { position, bytes },
+        })
+    }
+
+    /// A sector of any file of any group of a node.
+    fn any_sector(&mut self, id: NodeId) -> Option<Vec<u8>> {
+        let dir = dir_of(self.any_group());
+        let names = self.node(id).fs.list(&dir).ok()?;
+        let path = dir.join(
+            &names[self
+                .rng
+                .usize(0..names.len().max(1))
+                .min(names.len().checked_sub(1)?)],
+        );
+        let file = self.node(id).fs.open_read(&path).ok()?;
+        let sectors = file.len() / SECTOR;
+        let sector = self.rng.u64(0..sectors.max(1));
+        let mut bytes = vec![0; SECTOR as usize];
+        file.read_exact_at(&mut bytes, sector * SECTOR).ok()?;
+        Some(bytes)
+    }
+
+    /// One of the two slots of a ballot rots, or what was meant for elsewhere lands there; the other says the same.
     fn rot_a_ballot(&mut self, id: NodeId, group: u64) {
         let path = dir_of(group).join("ballot");
         let position = self.rng.u64(0..8192);
+        if self.rng.u32(0..3) == 0
+            && let Some(bytes) = self.any_sector(id)
+        {
+            let position = position / SECTOR * SECTOR;
+            self.node(id).fs.overwrite(&path, position, &bytes);
+            self.summary.misdirected += 1;
+            return self.note(id, "ballot is overwritten", [group, position, 0, 0]);
+        }
         let node = self.node(id);
         node.fs.flip_bit(&path, position, 0);
         self.summary.flips += 1;
@@ -170,23 +310,17 @@ impl World {
     fn rot_a_snapshot(&mut self, id: NodeId, group: u64) {
         let dir = dir_of(group);
         let node = self.node(id);
-        let indexes = snapshot::indexes(&node.fs, &dir, "replica").unwrap_or_default();
-        let (Some(newest), true) = (indexes.iter().max(), indexes.len() > 1) else {
+        let files = snapshot::files(&node.fs, &dir, "replica").unwrap_or_default();
+        let (Some((newest, path)), true) = (files.last(), files.len() > 1) else {
             return;
         };
         if !self.checks.atlas.snapshots.insert((id, group)) {
             return;
         }
-        let ends = format!("{newest}.snapshot");
         let node = self.node(id);
-        let names = node.fs.list(&dir).unwrap_or_default();
-        let Some(name) = names.iter().find(|name| name.ends_with(&ends)) else {
-            return;
-        };
-        let path = dir.join(name);
-        let len = node.fs.open_read(&path).map_or(0, |file| file.len());
+        let len = node.fs.open_read(path).map_or(0, |file| file.len());
         let position = self.rng.u64(0..len.max(1));
-        self.node(id).fs.flip_bit(&path, position, 0);
+        self.node(id).fs.flip_bit(path, position, 0);
         self.summary.flips += 1;
         self.note(id, "snapshot rots", [group, *newest, position, 0]);
     }

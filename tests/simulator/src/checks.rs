@@ -3,7 +3,7 @@
 //! Owns what the whole cluster has ever promised: votes, leaders, committed entries, records by offset. Properties are
 //! numbered as in the list of promises. Must not know clients or faults; a breach panics, and the trace tells the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 
 use plimsoll::raft::invariants::{View, check};
@@ -58,6 +58,8 @@ pub(crate) struct GroupChecks {
     pub(crate) records: Vec<Record>,
     /// Offset of each record that a producer sent.
     pub(crate) offsets: BTreeMap<(u64, u64), u64>,
+    /// Entries that were durable, and gone with an end that rotted: who, index, term. Acks of theirs may be under way, and were true.
+    lost: BTreeSet<(NodeId, Index, Term)>,
     pub(crate) truncations: u64,
     pub(crate) joint_committed: u64,
     pub(crate) leaders_removed: u64,
@@ -89,6 +91,29 @@ impl Checks {
         self.groups.entry(group).or_default()
     }
 
+    /// Whether a copy of an entry has been spoiled since the group was last whole there.
+    pub(crate) fn is_spoilt(&self, node: NodeId, group: u64, index: Index) -> bool {
+        self.atlas.is_spoiled(node, group, &(index..=index))
+    }
+
+    /// Whether one of these nodes has, durable and unspoilt, all of the entries that `node` has; none is on every node.
+    pub(crate) fn held_by_any(
+        &mut self,
+        others: &[NodeId],
+        group: u64,
+        node: NodeId,
+        entries: RangeInclusive<Index>,
+    ) -> bool {
+        let Checks { groups, atlas, .. } = self;
+        let all = groups.entry(group).or_default();
+        let mut others = others.iter();
+        entries.is_empty()
+            || others.any(|other| {
+                !atlas.is_spoiled(*other, group, &entries)
+                    && all.holds_as(*other, node, entries.clone())
+            })
+    }
+
     /// A replica starts from its disk: whatever it ever called durable must be there (P6, P13).
     pub(crate) fn started(&mut self, node: NodeId, group: u64, now: View) {
         self.suspect_tails += u64::from(now.tail_suspect);
@@ -97,6 +122,9 @@ impl Checks {
         let all = self.group(group);
         if let Some(before) = all.views.get(&node) {
             check_restart(before, all.ballots[&node], &now, end_rotted);
+            let gone = next..=before.durable_index;
+            let entry = |index| Some((node, index, before.term_at(index)?));
+            all.lost.extend(gone.filter_map(entry));
         }
         all.ballots.insert(node, now.ballot);
         let kept = now.prev.index + 1..now.commit_index + 1;
@@ -210,12 +238,7 @@ impl Checks {
 
 impl GroupChecks {
     /// Whether `member` has durably the entries that `node` has, as far as they were last seen.
-    pub(crate) fn holds_as(
-        &self,
-        member: NodeId,
-        node: NodeId,
-        entries: RangeInclusive<Index>,
-    ) -> bool {
+    fn holds_as(&self, member: NodeId, node: NodeId, entries: RangeInclusive<Index>) -> bool {
         let (Some(there), Some(here)) = (self.views.get(&member), self.views.get(&node)) else {
             return false;
         };
@@ -280,15 +303,22 @@ impl GroupChecks {
                 view.durable_index >= index && view.term_at(index) == Some(term)
             })
         };
+        let promised =
+            |voter: &&NodeId| holds(voter) || self.lost.contains(&(**voter, index, term));
         let sets = [&members.voters, &members.voters_outgoing];
         for voters in sets.into_iter().filter(|voters| !voters.is_empty()) {
-            let held = voters.iter().filter(holds).count();
+            let held = voters.iter().filter(promised).count();
             assert!(
                 2 * held > voters.len(),
                 "entry {index} of term {term} is committed by node {} and durable on {held} of {voters:?} (P4)",
                 view.node
             );
         }
+        assert!(
+            sets.into_iter().flatten().any(|voter| holds(&voter)),
+            "entry {index} of term {term} is committed by node {} and no copy of it is left (P4)",
+            view.node
+        );
     }
 
     /// Last index that readers of any replica were shown.
@@ -402,7 +432,7 @@ fn check_restart(before: &View, saved: Ballot, now: &View, end_rotted: bool) {
 
 /// What a replica takes for durable from now on is synced on its disk, and is the entry it thinks it is (P6). Its own word is not
 /// taken: a completion may speak of an entry that was replaced since.
-pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
+pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader, spoilt: bool) {
     let (node, index) = (view.node, view.durable_index);
     if index == view.prev.index {
         // The log begins anew behind this entry: there is none to compare.
@@ -412,8 +442,8 @@ pub(crate) fn check_durable(view: &View, synced: Index, reader: &LogReader) {
         index <= synced,
         "node {node} takes entry {index} for durable, its disk has synced {synced} (P6)"
     );
-    if index < reader.first_index() {
-        // It stands for the log before it, which was trimmed, or came as a snapshot.
+    if spoilt || index < reader.first_index() {
+        // It rotted while it was written, or stands for the log before it, which was trimmed, or came as a snapshot.
         return;
     }
     let found = frames(reader, index, index)

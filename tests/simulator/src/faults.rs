@@ -48,6 +48,7 @@ impl World {
             }
             Fault::Transfer => self.transfer(node),
             Fault::Reconfigure => self.reconfigure(),
+            Fault::Rot if self.rng.u32(0..4) == 0 => self.scrub(node),
             Fault::Rot => self.rot(node),
             Fault::Crawl => {
                 let until = self.now + self.rng.u64(200 * MILLI..3 * SECOND);

@@ -296,7 +296,8 @@ impl Process {
         let view = View::of(running.replica.raft());
         if view.durable_index > durable_before {
             let log = self.worker.log(group).expect("an open group has files");
-            check_durable(&view, log.durable_index(), &running.reader);
+            let spoilt = checks.is_spoilt(id, group, view.durable_index);
+            check_durable(&view, log.durable_index(), &running.reader, spoilt);
         }
         checks.stepped(id, group, view);
     }

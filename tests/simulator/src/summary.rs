@@ -64,6 +64,16 @@ counts! {
     full_disks,
     /// Bytes that changed at rest.
     flips,
+    /// Writes that landed where others' bytes were.
+    misdirected,
+    /// Entries spoilt under a process that went on.
+    spoilt_running,
+    /// Entries spoilt with others behind them that were durable and not committed yet.
+    uncommitted_spoilt,
+    /// Logs read in search of damage.
+    scrubs,
+    /// Of these: with damage found.
+    scrub_finds,
     /// Groups found damaged at a start.
     damage_found,
     /// Groups found damaged while they ran.

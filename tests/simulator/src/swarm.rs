@@ -15,6 +15,8 @@ pub(crate) const PARTITION: u64 = 7;
 /// A partition that is created in the middle of a run.
 pub(crate) const LATE: u64 = 8;
 pub(crate) const PAYLOAD_MAX: usize = 1 << 16;
+/// Bytes a second at which a peer is brought up, at least: what a run can have missed is there within the time for P10.
+const PACE_MIN: u64 = 2 << 20;
 
 /// A kind of fault, or of interference, that a run may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,15 +218,26 @@ impl Swarm {
             value_len_max: pick(rng, &[32, 200, 3_000]),
             forward: rng.bool(),
         };
-        swarm.draw_retention(apart)
+        swarm.draw_retention(apart).with_window_for_pace()
+    }
+
+    /// What a run can have missed must arrive within the time for P10, also one window of a catch-up at a time: no window is smaller
+    /// than what [`PACE_MIN`] brings while a disk works.
+    fn with_window_for_pace(mut self) -> Swarm {
+        let round_trip = self.disk_delay_max / 2 + MILLI;
+        let least = PACE_MIN * round_trip / SECOND;
+        // A catch-up has half of it.
+        let window = self.in_flight_bytes_max.max(2 * least.next_power_of_two());
+        self.in_flight_bytes_max = window;
+        self
     }
 
     /// How far behind a peer may be, and how little is kept for it. What one replica must repair, the others must not have let
     /// go, so nothing rots where anything is let go.
     fn draw_retention(mut self, mut rng: Rng) -> Swarm {
         self.catch_up_lag_bytes = pick(&mut rng, &[2 << 10, 30 << 10, 64 << 20]);
-        // Slow enough to be felt, and fast enough for what a run can have missed to be there within the time for P10.
-        self.catch_up_bytes_per_s = pick(&mut rng, &[2 << 20, 64 << 20]);
+        // Slow enough to be felt.
+        self.catch_up_bytes_per_s = pick(&mut rng, &[PACE_MIN, 64 << 20]);
         // From a generator apart again.
         let mut apart = rng.clone();
         self.rest_after_ms = pick(
