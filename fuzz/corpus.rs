@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use plimsoll::config::{
-    ClientConfig, Config, LimitsConfig, LogConfig, NodeAddress, NodeConfig, RaftConfig, TlsConfig,
-    new_cluster_id,
+    ClientConfig, Config, LimitsConfig, LogConfig, NetworkConfig, NodeAddress, NodeConfig,
+    RaftConfig, TlsConfig, new_cluster_id,
 };
 use plimsoll::controller::{
     Command, ControllerMachine, ControllerView, Outcome, encode_command, encode_outcome,
@@ -387,6 +387,7 @@ fn configs() -> Vec<Vec<u8>> {
         cert: tls.cert.clone(),
         key: tls.key.clone(),
         nodes: nodes.clone(),
+        mtu_max: Some(6_500),
     };
     let node = Config {
         node: NodeConfig {
@@ -403,6 +404,7 @@ fn configs() -> Vec<Vec<u8>> {
         raft: RaftConfig::default(),
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
+        network: NetworkConfig::default(),
     };
     vec![node.to_toml().into_bytes(), client.to_toml().into_bytes()]
 }

@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use plimsoll::raft::{Append, LogId, Message, Run};
 use plimsoll::wire::{
-    BatchBuilder, BatchCaps, BatchReader, Codec, Content, Envelope, PeerCaps, ProducerStamp, Reply,
-    Request, check_batch, decode_envelopes, decode_reply, decode_request, encode_envelopes,
-    encode_reply, encode_request,
+    BatchBuilder, BatchCaps, BatchReader, Codec, Content, Envelope, PeerCaps, ProducedAck,
+    ProducerStamp, Reply, Request, check_batch, decode_envelopes, decode_reply, decode_request,
+    encode_envelopes, encode_reply, encode_request,
 };
 use segment_store::{Frame, UnstampedFrame};
 
@@ -111,8 +111,10 @@ fn messages(criterion: &mut Criterion) {
         bencher.iter(|| decode_request(kind, black_box(&head)).unwrap());
     });
     let reply = Reply::Produced {
-        correlation: 1,
-        base_offset: 2,
+        acks: vec![ProducedAck {
+            correlation: 1,
+            base_offset: 2,
+        }],
     };
     let (kind, head) = encode_reply(&reply);
     group.bench_function("access and check an ack", |bencher| {

@@ -248,14 +248,11 @@ fn recover(file: &dyn FsFile, path: &Path) -> Result<Slot, BallotError> {
     let slots = [read_slot(file, 0), read_slot(file, 1)];
     // A slot of a later version is whole, so it may hold a later vote: the readable slot beside it must not hide it.
     for slot in &slots {
-        match slot {
-            Err(SlotError::Page(PageError::Version(version))) => {
-                return Err(BallotError::Version {
-                    path: path.to_owned(),
-                    version: *version,
-                });
-            }
-            _ => {}
+        if let Err(SlotError::Page(PageError::Version(version))) = slot {
+            return Err(BallotError::Version {
+                path: path.to_owned(),
+                version: *version,
+            });
         }
     }
     let is_foreign = |slot| matches!(slot, &Err(SlotError::Page(PageError::Foreign)));

@@ -120,7 +120,7 @@ impl Sending {
                     senders.spawn(sender.at_rate(beat));
                 }
                 None => {
-                    senders.spawn(sender.as_room_allows(self.clock_every(), span.end));
+                    senders.spawn(sender.closed_loop(self.clock_every(), span.end));
                 }
             }
         }
@@ -181,7 +181,7 @@ struct Sender {
 
 impl Sender {
     /// Closed loop. Records share a reading of the clock with some before them, so that their latency is, if anything, told too long.
-    async fn as_room_allows(mut self, clock_every: u32, ends: Instant) -> Result<u64, Failure> {
+    async fn closed_loop(mut self, clock_every: u32, ends: Instant) -> Result<u64, Failure> {
         let room = self.room.clone().expect("a closed loop has room");
         loop {
             match room.acquire_many(clock_every).await {
