@@ -46,7 +46,7 @@ pub enum Arrived {
     Message,
     /// A beat.
     Beat,
-    /// A beat of a node that is not what it was: wake whoever rests on it.
+    /// A beat of a node that is not what it was, or was silent: wake whoever rests on it.
     BeatOfAnother,
 }
 
@@ -78,8 +78,9 @@ impl Beats {
                 });
                 let before = other.heard.replace(Heard { at: now, life });
                 match before {
-                    Some(before) if before.life != life => Arrived::BeatOfAnother,
-                    _ => Arrived::Beat,
+                    Some(before) if before.life == life => Arrived::Beat,
+                    // Or of one that was away: those that rested without it have something to tell it.
+                    _ => Arrived::BeatOfAnother,
                 }
             }
             Content::Raft(ref mut message) => {
@@ -224,7 +225,8 @@ mod tests {
             round: 4,
         };
         assert_eq!(asked, Content::Raft(awake));
-        assert_eq!(own.receive(1_000, 2, &mut beat(7)), Arrived::Beat);
+        let first = own.receive(1_000, 2, &mut beat(7));
+        assert_eq!(first, Arrived::BeatOfAnother, "it may have been away");
         let mut asked = rest();
         own.receive(1_149, 2, &mut asked);
         assert_eq!(asked, rest());
@@ -249,7 +251,8 @@ mod tests {
         let (mut own, mut other) = (beats(5), beats(7));
         other.told(1_000, 1);
         let mut life = || other.tick(1_000).beats.remove(0).1.content;
-        assert_eq!(own.receive(1_000, 2, &mut life()), Arrived::Beat);
+        own.receive(999, 2, &mut life());
+        assert_eq!(own.receive(1_000, 2, &mut beat(7)), Arrived::Beat);
         other.begin_life();
         let mut life = other.tick(1_000).beats.remove(0).1.content;
         assert_eq!(own.receive(1_001, 2, &mut life), Arrived::BeatOfAnother);
