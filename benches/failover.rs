@@ -32,19 +32,23 @@ fn main() {
     };
     let rounds = number("PLIMSOLL_ROUNDS", 15);
     let partitions = number("PLIMSOLL_PARTITIONS", 1000);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be made");
-    let gaps = runtime.block_on(measure(rounds));
+    let gaps = runtime().block_on(measure(rounds));
     report("from SIGKILL of the leader to the next ack", gaps);
     if partitions > 0 {
-        let gaps = runtime.block_on(measure_many(rounds, partitions));
+        let gaps = runtime().block_on(measure_many(rounds, partitions));
         let what = format!(
             "from SIGKILL of a node until all of {partitions} partitions at rest are led again"
         );
         report(&what, gaps);
     }
+}
+
+/// A runtime of its own for each part: what is left of the first ends with it.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made")
 }
 
 fn report(what: &str, mut gaps: Vec<Duration>) {
