@@ -136,9 +136,8 @@ impl Raft {
             && !membership.joint()
             && membership.is_voter(self.config.node)
             && self.reads.is_empty()
-            && peers.all(|peer| {
-                (peer.is_idle(last) && peer.match_index == last) || self.is_away(peer)
-            })
+            && peers
+                .all(|peer| (peer.is_idle(last) && peer.match_index == last) || self.is_away(peer))
     }
 
     fn is_away(&self, peer: &Progress) -> bool {
