@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,8 @@ pub(crate) struct Results {
     samples: Vec<Sample>,
     /// Systems that could not be installed or started, and works they failed: why.
     pub(crate) missing: BTreeMap<String, String>,
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 /// Median, least and greatest.
@@ -79,25 +81,28 @@ pub(crate) struct Line {
 }
 
 impl Results {
-    /// Those of the calls before, if there are any.
-    pub(crate) fn load(path: &Path) -> Result<Self, String> {
-        if !path.exists() {
-            return Ok(Self::default());
-        }
-        let told = |error: &dyn std::fmt::Display| {
-            format!("{}: {error}; --fresh begins it anew", path.display())
+    /// Those of the calls before, if there are any and they shall count.
+    pub(crate) fn open(file: PathBuf, fresh: bool) -> Result<Self, String> {
+        let mut results = if fresh || !file.exists() {
+            Self::default()
+        } else {
+            let told = |error: &dyn std::fmt::Display| {
+                format!("{}: {error}; --fresh begins it anew", file.display())
+            };
+            let text = fs::read_to_string(&file).map_err(|error| told(&error))?;
+            serde_json::from_str(&text).map_err(|error| told(&error))?
         };
-        let text = fs::read_to_string(path).map_err(|error| told(&error))?;
-        serde_json::from_str(&text).map_err(|error| told(&error))
+        results.file = file;
+        Ok(results)
     }
 
     /// Written whole or not at all: a call may be killed at any time.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), String> {
-        let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    pub(crate) fn save(&self) -> Result<(), String> {
+        let told = |error: std::io::Error| format!("{}: {error}", self.file.display());
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
-        let part = path.with_extension("part");
+        let part = self.file.with_extension("part");
         fs::write(&part, text).map_err(told)?;
-        fs::rename(&part, path).map_err(told)
+        fs::rename(&part, &self.file).map_err(told)
     }
 
     pub(crate) fn add(&mut self, system: &str, work: &str, seconds: u64, figures: Figures) {

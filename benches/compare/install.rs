@@ -15,6 +15,28 @@ use crate::process::run;
 const STEP_WITHIN: Duration = Duration::from_secs(900);
 /// The versions of the peers from Go, as their own tool keeps them.
 const GO_MODULES: &str = include_str!("go/go.mod");
+/// Packages of Debian that hold RabbitMQ and what runs it; their other dependencies are on every machine with a compiler.
+const DEBIAN_PACKAGES: [&str; 19] = [
+    "erlang-asn1",
+    "erlang-base",
+    "erlang-crypto",
+    "erlang-eldap",
+    "erlang-ftp",
+    "erlang-inets",
+    "erlang-mnesia",
+    "erlang-os-mon",
+    "erlang-parsetools",
+    "erlang-public-key",
+    "erlang-runtime-tools",
+    "erlang-snmp",
+    "erlang-ssl",
+    "erlang-syntax-tools",
+    "erlang-tftp",
+    "erlang-tools",
+    "erlang-xmerl",
+    "libwrap0",
+    "rabbitmq-server",
+];
 /// The plugin that copies jars, pinned as everything else is.
 const COPY_JARS: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
@@ -27,8 +49,11 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn open(dir: PathBuf) -> Result<Self, String> {
-        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    pub(crate) fn open(dir: &Path) -> Result<Self, String> {
+        let told = |error: std::io::Error| format!("{}: {error}", dir.display());
+        fs::create_dir_all(dir).map_err(told)?;
+        // Commands run in other folders.
+        let dir = dir.canonicalize().map_err(told)?;
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare");
         Ok(Self {
             dir,
@@ -86,6 +111,55 @@ impl Cache {
         ]);
         compile.arg(self.sources.join("java/Load.java"));
         self.step("kafka-load-classes", &compile)
+    }
+
+    /// The program with the libraries that run in one process.
+    pub(crate) fn in_process(&self) -> PathBuf {
+        self.path("in-process/release/in-process")
+    }
+
+    /// Builds it: a workspace of its own, so that its dependencies stay out of ours.
+    pub(crate) fn rust(&self) -> Result<(), String> {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--release", "--locked", "--manifest-path"]);
+        command.arg(self.sources.join("rust/Cargo.toml"));
+        command.arg("--target-dir").arg(self.path("in-process"));
+        self.step("in-process-build", &command)
+    }
+
+    /// What [`debian`](Self::debian) unpacked.
+    pub(crate) fn debian_root(&self) -> PathBuf {
+        self.path("debian-root")
+    }
+
+    /// Unpacks RabbitMQ and Erlang out of Debian's packages, beside the system, not into it.
+    pub(crate) fn debian(&self) -> Result<(), String> {
+        let (packages, root) = (self.path("debian"), self.debian_root());
+        if root.is_dir() {
+            return Ok(());
+        }
+        let told = |error: std::io::Error| format!("{}: {error}", root.display());
+        fs::create_dir_all(&packages).map_err(told)?;
+        let mut fetch = Command::new("apt-get");
+        fetch.current_dir(&packages);
+        fetch.arg("download").args(DEBIAN_PACKAGES);
+        self.step("debian-packages", &fetch)?;
+        let unpacked = self.path("debian-root.part");
+        let _ = fs::remove_dir_all(&unpacked);
+        for package in fs::read_dir(&packages).map_err(told)? {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack
+                .arg("-x")
+                .arg(package.map_err(told)?.path())
+                .arg(&unpacked);
+            run(&unpack, STEP_WITHIN, &self.path("debian-unpack.log"))?;
+        }
+        // Erlang's start script knows where it would have been installed.
+        let script = unpacked.join("usr/lib/erlang/bin/erl");
+        let text = fs::read_to_string(&script).map_err(told)?;
+        let here = format!("ROOTDIR={}", root.join("usr/lib/erlang").display());
+        fs::write(&script, text.replace("ROOTDIR=/usr/lib/erlang", &here)).map_err(told)?;
+        fs::rename(&unpacked, &root).map_err(told)
     }
 }
 

@@ -86,13 +86,8 @@ fn compare(args: &Args) -> Result<(), String> {
     let work_names = work::ALL.map(|work| work.name);
     let works = choose(&args.work, &work_names, "work")?;
     let dir = args.cache.clone().unwrap_or_else(beside_the_build);
-    let cache = Cache::open(dir)?;
-    let file = cache.path("results.json");
-    let mut results = if args.fresh {
-        Results::default()
-    } else {
-        Results::load(&file)?
-    };
+    let cache = Cache::open(&dir)?;
+    let mut results = Results::open(cache.path("results.json"), args.fresh)?;
     let installed = install(&systems, &chosen, &cache, &mut results);
     for round in 1..=args.rounds {
         for (number, system) in systems.iter().enumerate() {
@@ -111,12 +106,13 @@ fn compare(args: &Args) -> Result<(), String> {
                 site,
                 args.seconds,
                 &mut results,
-            );
-            results.save(&file)?;
+            )?;
         }
     }
-    results.save(&file)?;
-    let tables = table::tables(&systems, &results);
+    results.save()?;
+    // Where the peers lie on this machine is nobody else's business.
+    let here = cache.path("").display().to_string();
+    let tables = table::tables(&systems, &results).replace(&here, "");
     println!("{tables}");
     if args.write {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PERFORMANCE.md");
@@ -198,7 +194,7 @@ fn measure(
     site: Site,
     seconds: u64,
     results: &mut Results,
-) {
+) -> Result<(), String> {
     let data = site.dir.clone();
     let name = system.name();
     let possible = |work: &&Work| works.contains(work.name) && system.lacks(work.kind).is_none();
@@ -208,7 +204,7 @@ fn measure(
             eprintln!("  did not start: {why}");
             let why = format!("did not start: {why}");
             results.missing.insert(name.to_owned(), why);
-            return;
+            return results.save();
         }
     };
     for work in work::ALL.iter().filter(possible) {
@@ -222,10 +218,13 @@ fn measure(
                 results.failed(name, work.name, &why);
             }
         }
+        // Now, not at the end: a call may be cut short, and what it has measured counts.
+        results.save()?;
     }
     drop(cluster);
     // Left to the next call, which empties it, should it not go now.
     let _ = fs::remove_dir_all(&data);
+    Ok(())
 }
 
 fn make_empty(dir: &Path) -> Result<(), String> {

@@ -14,7 +14,7 @@ import (
 const patience = 60 * time.Second
 
 // Time given to filling a log before it is read.
-const fillFor = 4 * time.Second
+const fillFor = 3 * time.Second
 
 func measure(peer Peer, load Load) (*Figures, error) {
 	switch load.work {

@@ -95,13 +95,11 @@ func (p *rabbitPeer) Sender(acked Acked) (Sender, error) {
 	go func() {
 		for statuses := range confirmed {
 			for _, status := range statuses {
-				for range 1 + len(status.LinkedMessages()) {
-					begun := <-sender.pending
-					if status.IsConfirmed() {
-						acked(begun, nil)
-					} else {
-						acked(begun, fmt.Errorf("not confirmed: code %d", status.GetErrorCode()))
-					}
+				begun := <-sender.pending
+				if status.IsConfirmed() {
+					acked(begun, nil)
+				} else {
+					acked(begun, fmt.Errorf("not confirmed: code %d", status.GetErrorCode()))
 				}
 			}
 		}

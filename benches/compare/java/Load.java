@@ -30,7 +30,7 @@ final class Load {
     /** Time within which everything that is under way must have been acknowledged. */
     private static final Duration PATIENCE = Duration.ofSeconds(60);
 
-    private static final long FILL_NS = TimeUnit.SECONDS.toNanos(4);
+    private static final long FILL_NS = TimeUnit.SECONDS.toNanos(3);
 
     private final Map<String, String> flags;
     private final String topic = "load-" + System.nanoTime();

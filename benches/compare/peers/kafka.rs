@@ -85,8 +85,9 @@ impl System for Kafka {
         "brokers: heap 1 GiB, G1, min.insync.replicas=2; client: compression none, acks=all; alone: batch.size=0, 1,000 requests in flight, not idempotent; latency: linger 0; reading: max.partition.fetch.bytes 16 MiB; 3 s of work after each start and 2 s more before each measurement to warm up the virtual machines"
     }
 
-    fn lacks(&self, _: Kind) -> Option<&'static str> {
-        None
+    fn lacks(&self, kind: Kind) -> Option<&'static str> {
+        let alike = matches!(kind, Kind::Consume | Kind::Failover) && self.flush_messages.is_some();
+        alike.then_some("reading and failover: as without flush")
     }
 
     fn install(&self, cache: &Cache) -> Result<(), String> {

@@ -4,9 +4,11 @@
 
 mod etcd;
 mod hashicorp;
+mod in_process;
 mod kafka;
 mod nats;
 mod plimsoll;
+mod rabbitmq;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,12 +71,16 @@ pub(crate) const NODES: usize = 3;
 pub(crate) fn all() -> Vec<Box<dyn System>> {
     vec![
         Box::new(plimsoll::Plimsoll::FSYNC),
+        Box::new(plimsoll::Plimsoll::PAGE_CACHE),
         Box::new(nats::Nats::DEFAULT),
         Box::new(nats::Nats::SYNC_ALWAYS),
         Box::new(etcd::Etcd),
         Box::new(hashicorp::Hashicorp),
         Box::new(kafka::Kafka::DEFAULT),
         Box::new(kafka::Kafka::FLUSH_EACH),
+        Box::new(rabbitmq::RabbitMq),
+        Box::new(in_process::InProcess::OPENRAFT),
+        Box::new(in_process::InProcess::TIKV),
     ]
 }
 

@@ -80,8 +80,9 @@ impl System for Nats {
         }
     }
 
-    fn lacks(&self, _: Kind) -> Option<&'static str> {
-        None
+    fn lacks(&self, kind: Kind) -> Option<&'static str> {
+        let alike = matches!(kind, Kind::Consume | Kind::Failover) && self.sync_interval.is_some();
+        alike.then_some("reading and failover: as without sync")
     }
 
     fn install(&self, cache: &Cache) -> Result<(), String> {

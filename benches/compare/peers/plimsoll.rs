@@ -12,10 +12,12 @@ use super::{Cluster, NODES, Site, System, run_load};
 use crate::figures::Figures;
 use crate::install::Cache;
 use crate::process::{Server, run};
-use crate::work::{ALONE_IN_FLIGHT, Kind, Work};
+use crate::work::{ALONE_IN_FLIGHT, Kind, WARM_UP_SECONDS, Work};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_plimsoll");
 const BATCH_BYTES: &str = "1048576";
+/// As much as the other systems are given to read, where they take it in time.
+const FILL_BYTES: &str = "536870912";
 /// Time for a start, an election, a gap without leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
@@ -37,6 +39,13 @@ impl Plimsoll {
         ack: "fsynced on a majority",
         settings: "default; TLS 1.3 over QUIC on every hop",
         set: &[],
+    };
+    pub(crate) const PAGE_CACHE: Self = Self {
+        name: "plimsoll-page-cache",
+        title: "Plimsoll, log.durability = page-cache",
+        ack: "in the page cache of a majority",
+        settings: "log.durability = page-cache; TLS 1.3 over QUIC on every hop",
+        set: &["log.durability=page-cache"],
     };
 }
 
@@ -88,6 +97,9 @@ impl System for Plimsoll {
             }
             servers.push(Server::start(&command, &site.log(&format!("n{node}")))?);
         }
+        for (server, port) in servers.iter_mut().zip(admin_ports(site.port_base)) {
+            server.wait_for_port(port)?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -101,6 +113,11 @@ impl System for Plimsoll {
         running.wait_until_ready()?;
         Ok(Box::new(running))
     }
+}
+
+/// Of each node's HTTP, as `plimsoll init` lays them out.
+fn admin_ports(port_base: u16) -> [u16; NODES] {
+    [1, 11, 21].map(|port| port_base + port)
 }
 
 struct Running {
@@ -144,7 +161,7 @@ impl Running {
         match work.kind {
             Kind::Produce => command.args(["produce", "--batch-bytes", BATCH_BYTES]),
             Kind::Alone => command.args([
-                "latency",
+                "produce",
                 "--in-flight",
                 &in_flight,
                 "--batch-bytes",
@@ -154,12 +171,17 @@ impl Running {
             ]),
             Kind::OneInFlight => command.args(["latency", "--in-flight", "1"]),
             Kind::Rate(records) => command.args(["latency", "--rate", &rate(records)]),
-            Kind::Consume | Kind::Failover => {
-                command.args(["consume", "--batch-bytes", BATCH_BYTES])
-            }
+            Kind::Consume | Kind::Failover => command.args([
+                "consume",
+                "--batch-bytes",
+                BATCH_BYTES,
+                "--fill-bytes",
+                FILL_BYTES,
+            ]),
         };
         command.args(["--record-bytes", &work.record_bytes.to_string()]);
         command.args(["--seconds", &seconds.to_string()]);
+        command.args(["--warm-up", &WARM_UP_SECONDS.to_string()]);
         command
     }
 
