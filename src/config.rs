@@ -158,6 +158,19 @@ pub struct LogConfig {
     pub scrub_bytes_per_s: u64,
     /// Bytes that each partition keeps at least; older segments are removed, whole, whoever still lacks them. 0: all is kept.
     pub retention_bytes: u64,
+    /// When this node takes what it has written for kept, and acknowledges it.
+    pub durability: Durability,
+}
+
+/// When a node takes what it has written for kept. Each node decides for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// When it is synced: neither the end of the process nor a power cut takes anything away.
+    #[default]
+    Fsync,
+    /// When the operating system has it: the end of the process takes nothing away, a power cut the last moment before it.
+    PageCache,
 }
 
 impl Default for LogConfig {
@@ -167,6 +180,7 @@ impl Default for LogConfig {
             segment_bytes_first: MIB,
             scrub_bytes_per_s: 16 * MIB,
             retention_bytes: 0,
+            durability: Durability::Fsync,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use plimsoll::raft::{self, NodeId};
 use plimsoll::replica::{
-    Acked, Group, GroupSpec, Lane, LoopConfig, MailboxLimits, Meters, OpenError, Outbound,
+    Acked, Acks, Group, GroupSpec, Lane, LoopConfig, MailboxLimits, Meters, OpenError, Outbound,
     Poisoned, Removal, ReplicaConfig, Replicas, spawn,
 };
 use plimsoll::wire::{
@@ -71,6 +71,7 @@ impl Network {
                 segment_bytes_max: 1 << 20,
                 ..LogOptions::default()
             },
+            acks: Acks::default(),
             preparer: None,
             meters: Meters::default(),
             on_damage: Box::new(|_| {}),

@@ -9,7 +9,7 @@
 //! DIR/peers      what was last seen of the other nodes
 //! DIR/groups/N/  the folder of group N
 //! DIR/groups/N.left  the last term of a replica of group N that was here and went elsewhere
-//! DIR/pool/      prewritten files waiting for use
+//! DIR/pool/      files waiting for use
 //! ```
 //!
 //! The replica id is drawn when the directory is made. A node that comes back with an empty disk thereby comes back as
@@ -188,7 +188,7 @@ impl DataDir {
         self.groups_dir().join(group.to_string())
     }
 
-    /// Folder for prewritten files.
+    /// Folder for files that wait to become segments.
     pub fn pool_dir(&self) -> PathBuf {
         self.path.join(POOL)
     }

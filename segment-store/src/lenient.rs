@@ -69,10 +69,6 @@ impl FsFile for Lenient {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn prewrite(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         let there = self.file.len().saturating_sub(position);
         let there = usize::try_from(there)
@@ -108,10 +104,6 @@ pub(crate) struct Nothing;
 
 impl FsFile for Nothing {
     fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn prewrite(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

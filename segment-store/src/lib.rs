@@ -1,4 +1,4 @@
-//! Append-only segment files for one group's log: prewritten, checksummed in a chain, read through a map.
+//! Append-only segment files for one group's log: of fixed length, checksummed in a chain, read through a map.
 //!
 //! This crate knows files and frames. It knows nothing of consensus, of records inside a payload, of the network, of time.
 
@@ -36,6 +36,7 @@ pub mod standing;
 mod survey;
 mod sync;
 mod tail;
+pub mod unsynced;
 pub mod verify;
 mod view;
 
@@ -45,7 +46,7 @@ pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;
 pub use format::{FRAME_ALIGN, FrameHeader, HEADER_LEN, codec, kind};
 pub use frame::{Frame, UnstampedFrame};
-pub use log::{Log, LogBase, LogIdentity, LogOptions};
+pub use log::{BegunSync, EndedSync, Log, LogBase, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
 pub use reader::{FrameRun, LogReader};
 pub use recover::{Recovered, TailVerdict};

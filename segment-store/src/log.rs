@@ -4,6 +4,7 @@
 //! next `sync`. Must not know: why frames are written, what a term means, who reads. Opening is in `log/open.rs`, removing at either
 //! end in `log/cut.rs`, starting anew in `log/reset.rs`, a new segment in `log/roll.rs`.
 
+mod begun_sync;
 mod cached;
 mod cut;
 mod open;
@@ -26,6 +27,8 @@ use crate::reader::LogReader;
 use crate::segment::SegmentHeader;
 use crate::tail::Tail;
 use crate::view::{SegmentView, Shared};
+
+pub use begun_sync::{BegunSync, EndedSync};
 
 /// Sizes of a log; all in bytes.
 #[derive(Clone, Debug)]
@@ -100,6 +103,8 @@ pub struct Log {
     next_generation: u64,
     /// Sealed segments whose footer is written but not synced.
     unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
+    /// A sync was begun and has not ended.
+    sync_begun: bool,
     /// The preparer was told about the tail's successor.
     hinted: bool,
     /// Every entry before this index was trimmed: every segment born now says so. 0 if nothing ever was.
@@ -195,6 +200,17 @@ impl Log {
         self.sync_tail()
     }
 
+    /// Says that entries after the end may have been promised and are gone, durably: until [`Log::trust_tail`] every opening tells.
+    ///
+    /// # Errors
+    /// `NoSpace`: it is not durable yet; it will be with the first append that finds room.
+    pub fn distrust_tail(&mut self) -> Result<(), AppendError> {
+        self.check_writable()?;
+        self.suspect = true;
+        self.torn = true;
+        self.leave_torn_tail()
+    }
+
     /// Goes on in a fresh file if the tail's end is not to be written behind.
     fn leave_torn_tail(&mut self) -> Result<(), AppendError> {
         if self.torn {
@@ -267,6 +283,7 @@ impl Log {
     }
 
     fn sync_tail(&mut self) -> Result<(), Fault> {
+        assert!(!self.sync_begun, "two syncs of a log at a time");
         if mutation::is("a log that is not synced") {
             self.tail.dirty = false;
             return Ok(());

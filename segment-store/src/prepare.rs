@@ -1,7 +1,8 @@
-//! The preparer: keeps files written in full before anyone needs them. Owns the pool folder and the thread that fills it.
+//! The preparer: keeps files ready before anyone needs them. Owns the pool folder and the thread that fills it.
 //!
-//! Beside the write path: a log that rolls over takes a ready file instead of writing 128 MiB of zeros first. Must not
-//! know what will be written into a file; only that its first sector is a header page.
+//! Beside the write path: a log that rolls over takes a ready file, whose room is reserved, or which was another segment before. Zeros are not
+//! written beforehand: small syncs would take less time alone, but the disk and the processor have to do everything twice
+//! (`docs/decisions`). Must not know what will be written into a file; only that its first sector is a header page.
 //!
 //! # Names and durability
 //! A pool file counts as ready only when its content is synced. Its *name* in the pool need not be durable: the pool is
@@ -93,8 +94,7 @@ impl Preparer {
         self.run();
     }
 
-    /// A file of `len` bytes at `to`: a ready one if there is one, else one made now, whose room is reserved but not written:
-    /// its syncs are slower, but nobody waits for 128 MiB of zeros while producers wait for their acks. Its first sector is
+    /// A file of `len` bytes at `to`: a ready one if there is one, else one made now. Its room is reserved. Its first sector is
     /// zeros, the rest anything. The name is durable once the caller has synced its folder.
     ///
     /// # Errors
@@ -264,7 +264,6 @@ impl Pool {
 
     fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn FsFile>> {
         let file = self.fs.create(path, len)?;
-        file.prewrite()?;
         file.sync_data()?;
         Ok(file)
     }

@@ -274,3 +274,13 @@ fn address_that_does_not_resolve_names_the_node() {
         "{said}"
     );
 }
+
+#[test]
+fn acks_wait_for_the_sync_unless_the_node_is_told_otherwise_in_so_many_words() {
+    let told = |flag: &str| load_with(NODE, &[], &[flag]).unwrap().log.durability;
+    assert_eq!(LogConfig::default().durability, Durability::Fsync);
+    assert_eq!(told("log.durability=fsync"), Durability::Fsync);
+    assert_eq!(told("log.durability=page-cache"), Durability::PageCache);
+    let text = refusal(NODE, &[], &["log.durability=memory"]);
+    assert!(text.contains("`fsync` or `page-cache`"), "{text}");
+}

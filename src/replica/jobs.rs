@@ -24,7 +24,7 @@ pub struct GroupFiles {
 /// Work for the disk.
 #[derive(Debug)]
 pub enum DiskJob {
-    /// A group's files come under this thread's hand.
+    /// A group's files come under the thread's hand.
     Open {
         /// The group.
         group: u64,
@@ -52,7 +52,7 @@ pub enum DiskJob {
 /// What became of the work.
 #[derive(Debug)]
 pub enum DiskReport {
-    /// All operations up to this number are durable.
+    /// All operations up to this number are done: durable, or written where acks do not wait for the disk.
     Done {
         /// The group.
         group: u64,

@@ -51,8 +51,8 @@ pub(crate) enum Mail {
         group: u64,
         done: oneshot::Sender<()>,
     },
-    /// What the disk thread has done.
-    Disk(Vec<DiskReport>),
+    /// What a disk thread has done.
+    Disk(DiskReport),
     /// A run of frames is in memory now.
     Warmed {
         group: u64,

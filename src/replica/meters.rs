@@ -23,7 +23,7 @@ pub struct Meters {
     pub proposals_pending: Gauge,
     /// Proposals answered with an error.
     pub proposals_failed: Counter,
-    /// Bytes handed to the disk thread and not yet durable.
+    /// Bytes handed to the disk thread and not yet done.
     pub disk_queue_bytes: Gauge,
     /// 1 while the disk has no room for the log, 0 otherwise.
     pub disk_full: Gauge,

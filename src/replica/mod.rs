@@ -45,7 +45,7 @@ mod watermark;
 mod writes;
 
 pub use beats::{Arrived, Beats, Ticked};
-pub use disk::DiskWorker;
+pub use disk::{Acks, DiskWorker, Durability};
 pub use effects::{Acked, Answer, DiskOp, Effect, Input, Lane, ReplicaConfig};
 pub use error::{OpenError, Poisoned};
 pub use group::{Group, GroupSpec, Removal, Replicas, Submitted, Wanted};

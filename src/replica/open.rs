@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use segment_store::fs::Fs;
 use segment_store::{
     AppendError, BallotFile, DataDir, Fault, Log, LogBase, LogIdentity, LogOptions, Preparer,
-    Repair, RepairError, snapshot,
+    Repair, RepairError, snapshot, unsynced,
 };
 
 use super::StateMachine;
-use super::disk::SNAPSHOT_NAME;
+use super::disk::{Acks, Durability, SNAPSHOT_NAME};
 use super::error::OpenError;
 use super::group::GroupSpec;
 use super::jobs::GroupFiles;
@@ -33,6 +33,7 @@ pub(crate) struct Opener {
     data_dir: Arc<DataDir>,
     log_options: LogOptions,
     preparer: Option<Preparer>,
+    acks: Acks,
     /// Groups that are open, being opened, or being repaired.
     claimed: Mutex<HashSet<u64>>,
     repairs: Repairs,
@@ -59,6 +60,7 @@ impl Opener {
             data_dir: Arc::clone(&config.data_dir),
             log_options: config.log.clone(),
             preparer: config.preparer.clone(),
+            acks: config.acks,
             claimed: Mutex::default(),
             repairs: Repairs::default(),
         }
@@ -191,6 +193,7 @@ impl Opener {
             &self.log_options,
             self.preparer.clone(),
             voters,
+            self.acks,
         )
     }
 
@@ -264,6 +267,7 @@ pub fn open_files(
     options: &LogOptions,
     preparer: Option<Preparer>,
     voters: &[NodeId],
+    acks: Acks,
 ) -> Result<(GroupFiles, Restart), OpenError> {
     let group = identity.group;
     // The ballot first: a folder that has a log but no ballot has lost a vote, and is refused.
@@ -296,6 +300,7 @@ pub fn open_files(
         drop(log);
         (log, recovered) = open_log(preparer)?;
     }
+    recovered.suspect_tail |= settle_unsynced(fs.as_ref(), dir, group, &mut log, acks)?;
     let found = Found {
         group,
         voters,
@@ -316,6 +321,38 @@ pub fn open_files(
         dir: dir.to_owned(),
     };
     Ok((files, restart))
+}
+
+/// Whether the log has been written without waiting for syncs before the machine was started anew: then it may have lost what it acknowledged.
+/// Marks it if it will be written so.
+fn settle_unsynced(
+    fs: &dyn Fs,
+    dir: &Path,
+    group: u64,
+    log: &mut Log,
+    acks: Acks,
+) -> Result<bool, OpenError> {
+    let suspect = unsynced::is_of_another_start(fs, dir, acks.machine_start)?;
+    if suspect {
+        tracing::warn!(
+            group,
+            "the machine was started anew since this node acknowledged without syncing: the end of the log may be lost"
+        );
+        match log.distrust_tail() {
+            Ok(()) => {}
+            // The mark stays, and says so again.
+            Err(AppendError::NoSpace) => return Ok(true),
+            Err(AppendError::Fault(fault)) => return Err(fault.into()),
+        }
+    }
+    match acks.durability {
+        Durability::Fsync => unsynced::unmark(fs, dir)?,
+        Durability::PageCache => {
+            let marked = unsynced::mark(fs, dir, acks.machine_start);
+            marked.map_err(|error| begin_error(group, dir, error))?;
+        }
+    }
+    Ok(suspect)
 }
 
 /// The newest whole snapshot. Without any, the log tells everything, or lacks its beginning and is to be repaired.

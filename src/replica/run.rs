@@ -16,7 +16,7 @@ use segment_store::{DataDir, LogOptions, Preparer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::beats::Beats;
-use super::disk::Disk;
+use super::disk::{Acks, Disk, Durability};
 use super::effects::{Input, Lane, ReplicaConfig};
 use super::error::Poisoned;
 use super::group::{Registry, Replicas};
@@ -58,7 +58,9 @@ pub struct LoopConfig {
     pub mailbox: MailboxLimits,
     /// Settings of the logs.
     pub log: LogOptions,
-    /// Prewrites segments; without one they are written when needed.
+    /// When acks of this node go out.
+    pub acks: Acks,
+    /// Makes segments ready; without one they are made when needed.
     pub preparer: Option<Preparer>,
     /// Measurements.
     pub meters: Meters,
@@ -78,10 +80,11 @@ pub struct LoopConfig {
 pub fn spawn(config: LoopConfig, outbound: Arc<dyn Outbound>) -> io::Result<Replicas> {
     let (mailbox, mails) = Mailbox::new(config.mailbox);
     let reports = mailbox.clone();
-    let disk = Disk::start(Arc::clone(&config.fs), config.meters.clone(), move |done| {
+    let report = move |done| {
         // After the loop has ended nobody needs the report.
         reports.post(Mail::Disk(done));
-    })?;
+    };
+    let disk = Disk::start(&config.fs, &config.meters, config.acks.durability, report)?;
     let opener = Opener::new(&config);
     let node_loop = NodeLoop {
         mailbox: mailbox.clone(),
@@ -193,11 +196,7 @@ impl NodeLoop {
             }
             Mail::Open(opened) => self.on_open(*opened, turn),
             Mail::Close { group, done } => self.on_close(group, done, turn),
-            Mail::Disk(reports) => {
-                for report in reports {
-                    self.on_report(report);
-                }
-            }
+            Mail::Disk(report) => self.on_report(report),
             Mail::Warmed { group, peer, first } => self.input(group, Input::Warmed { peer, first }),
             Mail::Damaged { group } => turn.damaged.push(group),
             Mail::Shutdown { done } => self.on_shutdown(done),
@@ -392,8 +391,40 @@ impl NodeLoop {
         }
     }
 
-    /// The end of a turn: everything that came of it leaves, the disk's part first.
+    /// The end of a turn: everything that came of it leaves. The disk begins first, unless the writing is done here and at once: then
+    /// the peers had better have theirs before.
     fn hand_over(&mut self, mut turn: Turn) {
+        loop {
+            self.gather(&mut turn);
+            for group in turn.damaged.drain(..) {
+                (self.config.on_damage)(group);
+            }
+            if self.config.acks.durability == Durability::PageCache {
+                self.send(&mut turn);
+            }
+            let done = self.disk.submit(std::mem::take(&mut turn.jobs));
+            self.send(&mut turn);
+            if done.is_empty() {
+                return;
+            }
+            for report in done {
+                self.on_report(report);
+            }
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn) {
+        let now = self.now();
+        for (to, envelope, lane) in turn.sends.drain(..) {
+            if !matches!(envelope.content, Content::Beat { .. }) {
+                self.beats.told(now, to);
+            }
+            self.outbound.send(to, envelope, lane);
+        }
+    }
+
+    /// Takes the effects of every group that took an input.
+    fn gather(&mut self, turn: &mut Turn) {
         let now = self.now();
         for group in std::mem::take(&mut self.dirty) {
             let Some(running) = self.running.get_mut(&group) else {
@@ -401,13 +432,7 @@ impl NodeLoop {
             };
             running.dirty = false;
             let effects = running.replica.take_effects(now);
-            running.carry_out(
-                group,
-                effects,
-                &mut turn,
-                &self.mailbox,
-                &self.config.meters,
-            );
+            running.carry_out(group, effects, turn, &self.mailbox, &self.config.meters);
             let deadline = running.replica.next_deadline();
             if deadline < running.scheduled {
                 running.scheduled = deadline;
@@ -419,18 +444,6 @@ impl NodeLoop {
                 let reason = reason.to_owned();
                 (self.config.on_fatal)(Poisoned { group, reason });
             }
-        }
-        for group in turn.damaged {
-            (self.config.on_damage)(group);
-        }
-        if !turn.jobs.is_empty() {
-            self.disk.submit(turn.jobs);
-        }
-        for (to, envelope, lane) in turn.sends {
-            if !matches!(envelope.content, Content::Beat { .. }) {
-                self.beats.told(now, to);
-            }
-            self.outbound.send(to, envelope, lane);
         }
     }
 }

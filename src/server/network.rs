@@ -23,14 +23,15 @@ use super::reconcile::Leftovers;
 use super::repair::{self, Repairs, Scrubber};
 use super::shared::Shared;
 use super::{accept, mover, produce, reconcile, transfer};
-use crate::config::{Config, NodeConfig};
+use crate::config::{self, Config, NodeConfig};
 use crate::controller::{
     CONTROLLER_GROUP, CONTROLLER_VOTERS_MAX, ControllerMachine, ControllerView,
     PARTITIONS_PER_TOPIC_MAX,
 };
 use crate::raft;
 use crate::replica::{
-    self, GroupSpec, LoopConfig, MailboxLimits, OpenError, Pacer, Poisoned, ReplicaConfig,
+    self, Acks, Durability, GroupSpec, LoopConfig, MailboxLimits, OpenError, Pacer, Poisoned,
+    ReplicaConfig,
 };
 use crate::wire::BatchCaps;
 
@@ -364,6 +365,7 @@ fn loop_config(
             payload_bytes_max: limits.batch_bytes_max as usize,
             ..LogOptions::default()
         },
+        acks: acks(config),
         preparer: Some(preparer),
         meters: metrics.meters(),
         on_damage: Box::new(move |group| {
@@ -375,6 +377,34 @@ fn loop_config(
             let _ = fatal.send(poisoned);
         }),
     })
+}
+
+/// When acks of this node go out. Sooner than one expects of a log is worth a word.
+fn acks(config: &Config) -> Acks {
+    let durability = match config.log.durability {
+        config::Durability::Fsync => Durability::Fsync,
+        config::Durability::PageCache => {
+            tracing::warn!(
+                node = config.node.id,
+                "log.durability is page-cache: this node acknowledges what is written and not yet synced; a power cut may take it"
+            );
+            Durability::PageCache
+        }
+    };
+    Acks {
+        durability,
+        machine_start: machine_start(),
+    }
+}
+
+/// The number of the machine's present start. Where the kernel tells none, each start of a node is taken for one of the machine.
+fn machine_start() -> u128 {
+    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let told = told.ok().and_then(|id| {
+        let digits = id.trim().replace('-', "");
+        u128::from_str_radix(&digits, 16).ok()
+    });
+    told.unwrap_or_else(|| fastrand::u128(..))
 }
 
 /// Replicas that keep `bytes` of a partition at least (0: everything), and take snapshots often enough for that.

@@ -12,6 +12,7 @@ use segment_store::fs::Fs;
 use super::http::Probe;
 use super::metrics::sample::{GroupLabels, GroupSample, LinkTotals, NodeSample, PeerLag, Sample};
 use super::shared::Shared;
+use crate::config::Durability;
 use crate::controller::{CONTROLLER_GROUP, State};
 use crate::raft::ProgressState;
 use crate::replica::Group;
@@ -53,6 +54,7 @@ impl Probe for NodeProbe {
         let repairs = shared.replicas.repairs();
         let under_way = state.partitions().filter(|partition| !partition.settled);
         sample.node(&NodeSample {
+            acks_before_sync: shared.config.log.durability == Durability::PageCache,
             groups_damaged: repairs.len() as u64,
             groups_halted: repairs.iter().filter(|repair| repair.halted).count() as u64,
             moves_under_way: under_way.count() as u64,

@@ -15,9 +15,26 @@ fn three() -> Setup {
     }
 }
 
+/// Three nodes that acknowledge what the operating system has.
+fn acking_before_the_sync() -> Setup {
+    Setup {
+        settings: vec!["log.durability=page-cache".to_owned()],
+        ..three()
+    }
+}
+
 #[tokio::test]
 async fn killing_the_leader_again_and_again_loses_and_doubles_no_acked_record() {
-    let mut scene = Scene::start(three()).await;
+    kill_leaders(three()).await;
+}
+
+#[tokio::test]
+async fn killing_the_leader_loses_nothing_that_was_acked_before_it_was_synced() {
+    kill_leaders(acking_before_the_sync()).await;
+}
+
+async fn kill_leaders(setup: Setup) {
+    let mut scene = Scene::start(setup).await;
     for _ in 0..cycles(5) {
         let victim = scene.leader().await;
         scene.cluster.kill(victim);
@@ -31,7 +48,16 @@ async fn killing_the_leader_again_and_again_loses_and_doubles_no_acked_record() 
 
 #[tokio::test]
 async fn killing_every_node_at_once_loses_and_doubles_no_acked_record() {
-    let mut scene = Scene::start(three()).await;
+    kill_all(three()).await;
+}
+
+#[tokio::test]
+async fn killing_every_node_at_once_loses_nothing_that_was_acked_before_it_was_synced() {
+    kill_all(acking_before_the_sync()).await;
+}
+
+async fn kill_all(setup: Setup) {
+    let mut scene = Scene::start(setup).await;
     for _ in 0..cycles(3) {
         let all = scene.cluster.all();
         scene.cluster.kill_all(&all);
@@ -46,8 +72,17 @@ async fn killing_every_node_at_once_loses_and_doubles_no_acked_record() {
 
 #[tokio::test]
 async fn killing_any_nodes_at_any_moment_loses_and_doubles_no_acked_record() {
+    kill_any(three()).await;
+}
+
+#[tokio::test]
+async fn killing_any_nodes_at_any_moment_loses_nothing_that_was_acked_before_it_was_synced() {
+    kill_any(acking_before_the_sync()).await;
+}
+
+async fn kill_any(setup: Setup) {
     let mut dice = fastrand::Rng::with_seed(seed());
-    let mut scene = Scene::start(three()).await;
+    let mut scene = Scene::start(setup).await;
     for _ in 0..cycles(4) {
         let mut victims = scene.cluster.all();
         dice.shuffle(&mut victims);

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use plimsoll::raft::invariants::{View, check};
 use plimsoll::raft::{self, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Acked, Answer, DiskJob, DiskReport, DiskWorker, Effect, GroupFiles, Input, Lane, Meters,
-    OpenError, Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
+    Acked, Acks, Answer, DiskJob, DiskReport, DiskWorker, Durability, Effect, GroupFiles, Input,
+    Lane, Meters, OpenError, Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
 };
 use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batch};
 use segment_store::fs::{Fs, SimFs};
@@ -129,7 +129,7 @@ impl Cluster {
         };
         let reader = files.log.reader();
         let fs = self.disks[&id].clone();
-        let mut worker = DiskWorker::new(Arc::new(fs), Meters::default());
+        let mut worker = DiskWorker::new(Arc::new(fs), Meters::default(), Durability::Fsync);
         let mut machine = self.options.machine.map(|make| make());
         if let (Some(machine), Some(state)) = (&mut machine, restart.machine_state()) {
             machine.restore(state).unwrap();
@@ -176,6 +176,7 @@ impl Cluster {
             &self.options.log,
             None,
             &[1, 2, 3],
+            Acks::default(),
         )
     }
 

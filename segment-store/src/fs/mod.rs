@@ -89,10 +89,6 @@ pub trait FsFile: Send + Sync + Debug {
         self.write_vectored_at(&[IoSlice::new(bytes)], position)
     }
 
-    /// Writes a new file's zeros for real, so that later writes need no more than their own bytes to become durable: about
-    /// half the time of a small sync in a file that is only reserved.
-    fn prewrite(&self) -> io::Result<()>;
-
     /// Fills `buffer` from `position` on.
     ///
     /// # Errors

@@ -15,12 +15,8 @@ use rustix::fs::{Advice, FlockOperation};
 use super::{Fs, FsFile, Lock, MapRead};
 use crate::map::FileMap;
 
-/// Zeros are written in pieces of this many bytes when a file is prewritten.
+/// Zeros are written in pieces of this many bytes where a file system cannot reserve room.
 const ZERO_BYTES: usize = 1 << 20;
-
-/// Zeros are synced each time this many bytes of them are written: a journal commit on the way of somebody's ack has to write what is
-/// dirty in files that grew extents, and must not find 128 MiB there.
-const PREWRITE_SYNC_BYTES: u64 = 4 << 20;
 
 /// Linux takes at most this many buffers in one `pwritev`.
 const BUFFERS_MAX: usize = 1024;
@@ -134,17 +130,6 @@ impl FsFile for RealFile {
         write_all(buffers, position, |buffers, position| {
             Ok(rustix::io::pwritev(&self.file, buffers, position)?)
         })
-    }
-
-    fn prewrite(&self) -> io::Result<()> {
-        let mut position = 0;
-        while position < self.len {
-            let piece = (self.len - position).min(PREWRITE_SYNC_BYTES);
-            write_zeros(&self.file, position, piece)?;
-            self.sync_data()?;
-            position += piece;
-        }
-        Ok(())
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {

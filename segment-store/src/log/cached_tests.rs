@@ -19,10 +19,6 @@ impl FsFile for Told {
         Ok(())
     }
 
-    fn prewrite(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::view::{SegmentView, Shared};
 const REWRITE_BYTES: usize = 1 << 20;
 
 impl Log {
-    /// Opens the log in `dir` (which exists and is locked by its owner), creating it if `dir` holds no segment. Segments are prewritten here
+    /// Opens the log in `dir` (which exists and is locked by its owner), creating it if `dir` holds no segment. Segments are made here
     /// if there is no preparer. All that is found is durable when this returns.
     ///
     /// Time grows with the bytes of the tail and the number of segments, not with the sealed bytes.
@@ -180,6 +180,7 @@ impl Log {
             durable_index,
             next_generation,
             unsynced_footers: Vec::new(),
+            sync_begun: false,
             hinted: false,
             trimmed_before: 0,
             suspect: false,

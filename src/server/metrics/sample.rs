@@ -92,6 +92,8 @@ pub struct NodeSample {
     pub peer_connections: u64,
     /// Bytes free on the file system of the data folder.
     pub disk_free_bytes: u64,
+    /// Whether acks come before the sync.
+    pub acks_before_sync: bool,
     /// Replicas being repaired.
     pub groups_damaged: u64,
     /// Those among them that nobody can help.
@@ -177,6 +179,11 @@ impl<'a> Sample<'a> {
             self.gauge("plimsoll_connections", label, connections);
         }
         self.gauge("plimsoll_disk_free_bytes", Vec::new(), node.disk_free_bytes);
+        self.gauge(
+            "plimsoll_acks_before_sync",
+            Vec::new(),
+            u64::from(node.acks_before_sync),
+        );
         self.gauge("plimsoll_groups_damaged", Vec::new(), node.groups_damaged);
         self.gauge("plimsoll_groups_halted", Vec::new(), node.groups_halted);
         self.gauge("plimsoll_moves_under_way", Vec::new(), node.moves_under_way);

@@ -10,9 +10,9 @@ use plimsoll::controller::{CONTROLLER_GROUP, ControllerMachine, ControllerView};
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{self, Ballot, Millis, NodeId, Role};
 use plimsoll::replica::{
-    Answer, Arrived, Beats, DiskJob, DiskOp, DiskReport, DiskWorker, Effect, Input, Lane, Meters,
-    OpenError, Published, Repairing, Replica, ReplicaConfig, Restart, StateMachine, open_damaged,
-    open_files,
+    Acks, Answer, Arrived, Beats, DiskJob, DiskOp, DiskReport, DiskWorker, Durability, Effect,
+    Input, Lane, Meters, OpenError, Published, Repairing, Replica, ReplicaConfig, Restart,
+    StateMachine, open_damaged, open_files,
 };
 use plimsoll::wire::{ApiError, check_batch};
 use segment_store::fs::Fs;
@@ -108,7 +108,7 @@ impl Process {
         let (data_dir, preparer) = parts;
         let seed = core.seed;
         Process {
-            worker: DiskWorker::new(Arc::clone(fs), Meters::default()),
+            worker: DiskWorker::new(Arc::clone(fs), Meters::default(), Durability::Fsync),
             groups: BTreeMap::new(),
             damaged: BTreeMap::new(),
             mended: Vec::new(),
@@ -154,6 +154,7 @@ impl Process {
                 &swarm.log,
                 self.preparer.clone(),
                 &voters,
+                Acks::default(),
             )
         };
         let mut opened = match self.distrusted.remove(&group) {
@@ -295,9 +296,10 @@ impl Process {
         running.replica.handle(now, input);
         let view = View::of(running.replica.raft());
         if view.durable_index > durable_before {
-            let log = self.worker.log(group).expect("an open group has files");
+            let durable = self.worker.durable_index(group);
+            let durable = durable.expect("an open group has files");
             let spoilt = checks.is_spoilt(id, group, view.durable_index);
-            check_durable(&view, log.durable_index(), &running.reader, spoilt);
+            check_durable(&view, durable, &running.reader, spoilt);
         }
         checks.stepped(id, group, view);
     }

@@ -72,11 +72,6 @@ impl FsFile for SimFile {
         Ok(())
     }
 
-    fn prewrite(&self) -> io::Result<()> {
-        // A new file of the model is zeros already, and a reserved one behaves no differently.
-        Ok(())
-    }
-
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         let _power = self.disk()?;
         let content = lock_cell(&self.cell);
