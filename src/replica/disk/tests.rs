@@ -327,7 +327,7 @@ fn write_that_needs_a_new_segment_is_left_to_the_thread() {
         }
         made.len()
     });
-    assert_eq!(made.collect::<Vec<_>>(), [1, 1, 0, 1]);
+    assert_eq!(made.collect::<Vec<_>>(), [1, 1, 1, 0]);
 }
 
 /// How acks go in the `start`th start of a machine, if they do not wait.
