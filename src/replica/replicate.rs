@@ -120,8 +120,11 @@ impl Replica {
             _ => {}
         }
         self.warming.remove(&peer);
+        // What a peer refused as damaged is sent again from the first entry that it lacks: it may have rotted here.
+        let view = self.raft.progress(peer);
+        let again = view.is_some_and(|view| first == view.match_index + 1);
         match self.reader.read(first, last, bytes_max) {
-            Ok(run) if run.cold && !run.is_whole() => {
+            Ok(run) if (run.cold || again) && !run.is_whole() => {
                 self.found_damage(peer, first, "a frame is not what was written");
                 None
             }
