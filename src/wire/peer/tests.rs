@@ -80,23 +80,24 @@ fn contents() -> Vec<Content> {
         },
         Message::TimeoutNow { term: 2 },
     ];
+    let mut contents: Vec<Content> = messages.into_iter().map(Content::Raft).collect();
+    contents.extend(forwards());
+    contents.extend(of_rest());
+    contents
+}
+
+fn forwards() -> [Content; 3] {
     let ack = ForwardAck {
         index: 1,
         base_offset: 2,
         result: vec![3],
     };
-    let mut contents: Vec<Content> = messages.into_iter().map(Content::Raft).collect();
-    contents.push(Content::Forward { token: 6 });
-    contents.push(Content::ForwardReply {
-        token: 6,
-        result: Ok(ack),
-    });
-    contents.push(Content::ForwardReply {
-        token: 6,
-        result: Err(ApiError::Overloaded),
-    });
-    contents.extend(of_rest());
-    contents
+    let answer = |result| Content::ForwardReply { token: 6, result };
+    [
+        Content::Forward { token: 6 },
+        answer(Ok(ack)),
+        answer(Err(ApiError::Overloaded)),
+    ]
 }
 
 fn of_rest() -> [Content; 3] {
