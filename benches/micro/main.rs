@@ -32,7 +32,9 @@ const STAMP: ProducerStamp = ProducerStamp {
 fn build(value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(8 << 20, BATCH_BYTES);
     for _ in 0..BATCH_BYTES / value.len() {
-        builder.push(None, Some(value), &[], 1).unwrap();
+        builder
+            .push(None, Some(value), &[], 1)
+            .expect("sound by its making");
     }
     builder.build(STAMP, GROUP, Codec::None)
 }
@@ -51,23 +53,27 @@ fn batches(criterion: &mut Criterion) {
             },
         );
         let sent = build(&value);
-        let unstamped = UnstampedFrame::parse(BytesMut::from(&sent[..]), 8 << 20).unwrap();
+        let unstamped =
+            UnstampedFrame::parse(BytesMut::from(&sent[..]), 8 << 20).expect("sound by its making");
         group.bench_function(
             BenchmarkId::new("check at the server, a record", record_bytes),
             |bencher| {
                 bencher.iter(|| {
                     let (header, payload) = (unstamped.header(), unstamped.payload());
-                    check_batch(black_box(header), payload, GROUP, &caps).unwrap()
+                    check_batch(black_box(header), payload, GROUP, &caps)
+                        .expect("sound by its making")
                 });
             },
         );
-        let unstamped = UnstampedFrame::parse(BytesMut::from(&sent[..]), 8 << 20).unwrap();
+        let unstamped =
+            UnstampedFrame::parse(BytesMut::from(&sent[..]), 8 << 20).expect("sound by its making");
         let frame: Frame = unstamped.stamp(1, 1, 0, 0);
         group.bench_function(
             BenchmarkId::new("check and scan at the consumer, a record", record_bytes),
             |bencher| {
                 bencher.iter(|| {
-                    let reader = BatchReader::parse(black_box(&frame), &caps).unwrap();
+                    let reader =
+                        BatchReader::parse(black_box(&frame), &caps).expect("sound by its making");
                     let bytes = reader.records().filter_map(|record| record.value);
                     bytes.map(<[u8]>::len).sum::<usize>()
                 });
@@ -108,7 +114,7 @@ fn messages(criterion: &mut Criterion) {
     });
     let (kind, head) = encode_request(&request);
     group.bench_function("access and check a produce request", |bencher| {
-        bencher.iter(|| decode_request(kind, black_box(&head)).unwrap());
+        bencher.iter(|| decode_request(kind, black_box(&head)).expect("sound by its making"));
     });
     let reply = Reply::Produced {
         acks: vec![ProducedAck {
@@ -118,7 +124,7 @@ fn messages(criterion: &mut Criterion) {
     };
     let (kind, head) = encode_reply(&reply);
     group.bench_function("access and check an ack", |bencher| {
-        bencher.iter(|| decode_reply(kind, black_box(&head)).unwrap());
+        bencher.iter(|| decode_reply(kind, black_box(&head)).expect("sound by its making"));
     });
     let caps = PeerCaps::default();
     for envelopes in [1, 64] {
@@ -133,7 +139,10 @@ fn messages(criterion: &mut Criterion) {
         group.bench_function(id("access and check appends, an append"), |bencher| {
             bencher.iter_batched(
                 || body.clone(),
-                |body| decode_envelopes(kind, black_box(&head), body, &caps).unwrap(),
+                |body| {
+                    decode_envelopes(kind, black_box(&head), body, &caps)
+                        .expect("sound by its making")
+                },
                 BatchSize::SmallInput,
             );
         });
