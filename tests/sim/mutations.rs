@@ -27,7 +27,7 @@ const fn bug(name: &'static str, real: &'static str, seeds_max: u64) -> Bug {
 }
 
 const BUGS: &[Bug] = &[
-    bug("term and vote saved in two writes", "1", 100),
+    bug("term and vote saved in two writes", "1", 600),
     bug("a vote outlives its term", "2", 20),
     bug("a second vote in one term", "3", 50),
     bug("replies before the ballot is saved", "4", 20),
