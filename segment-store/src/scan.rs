@@ -24,6 +24,8 @@ pub(crate) struct Scan {
     file: Arc<dyn FsFile>,
     header: SegmentHeader,
     segment_crc: u32,
+    /// Nothing is looked for from here on: the end of the segment, or of the file if that is shorter.
+    end: u64,
     window: Vec<u8>,
     window_at: u64,
 }
@@ -45,11 +47,18 @@ impl Scan {
     pub(crate) fn new(file: Arc<dyn FsFile>, header: SegmentHeader, segment_crc: u32) -> Self {
         Scan {
             file,
+            end: header.file_len,
             header,
             segment_crc,
             window: Vec::new(),
             window_at: 0,
         }
+    }
+
+    /// The same of a file that is `real_len` bytes long, whatever its header says: what it claims to have beyond costs neither time nor memory.
+    pub(crate) fn within(mut self, real_len: u64) -> Self {
+        self.end = self.end.min(real_len);
+        self
     }
 
     /// Follows the chain from the first frame, up to index `last` at most, and stops before the first frame that is not whole
@@ -61,7 +70,7 @@ impl Scan {
         mut each: impl FnMut(&FrameHeader, u32, u64),
     ) -> io::Result<(Contents, SparseIndex)> {
         let mut contents = Contents::empty(&self.header);
-        let index = SparseIndex::for_segment(self.header.file_len, index_every_bytes);
+        let index = SparseIndex::for_segment(self.end, index_every_bytes);
         while contents.last_index < last {
             let position = contents.end_position;
             let Some((header, crc)) = self.frame_at(position)? else {
@@ -134,7 +143,7 @@ impl Scan {
     /// The frame header at `position`, if its own checksum is right and the file is long enough for the frame; what follows it is not
     /// looked at.
     pub(crate) fn header_at(&mut self, position: u64) -> io::Result<Option<(FrameHeader, u32)>> {
-        let left = self.header.file_len.saturating_sub(position);
+        let left = self.end.saturating_sub(position);
         let Some(block) = self.bytes(position, HEADER_LEN)? else {
             return Ok(None);
         };
@@ -195,7 +204,7 @@ impl Scan {
     /// `len` bytes from `position` on; `None` if the file ends before.
     fn bytes(&mut self, position: u64, len: usize) -> io::Result<Option<&[u8]>> {
         debug_assert!(position >= HEADER_PAGE);
-        let Some(left) = self.header.file_len.checked_sub(position) else {
+        let Some(left) = self.end.checked_sub(position) else {
             return Ok(None);
         };
         if left < len as u64 {

@@ -316,7 +316,7 @@ fn find_before(before: &[Sheet], index: u64, crc: u32) -> io::Result<Option<Befo
 impl Sheet {
     pub(crate) fn scan(&self) -> Scan {
         let file: Arc<dyn FsFile> = Arc::clone(&self.file) as Arc<dyn FsFile>;
-        Scan::new(file, self.header, self.segment_crc)
+        Scan::new(file, self.header, self.segment_crc).within(self.file.real_len())
     }
 
     /// Index of the last entry that the segment holds or should.

@@ -344,6 +344,33 @@ fn a_lost_footer_costs_a_scan_and_is_written_again() {
     assert_eq!(&read_files(&sim)[0].1, bytes);
 }
 
+#[test]
+fn a_header_page_that_claims_a_length_beyond_all_measure_costs_no_time_and_no_memory() {
+    let files = Files::make(1, false);
+    for file in 0..files.files.len() {
+        let (sim, fs) = files.planted();
+        let (path, bytes) = &files.files[file];
+        let mut bytes = bytes.clone();
+        bytes[80..88].copy_from_slice(&(u64::MAX >> 1).to_le_bytes());
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&bytes[..12]);
+        crc.update(&bytes[16..512]);
+        bytes[12..16].copy_from_slice(&crc.finalize().to_le_bytes());
+        sim.plant(path, bytes);
+        let report = verify(&sim, Path::new(DIR));
+        assert!(report.is_err() || report.is_ok_and(|report| !report.is_sound()));
+        let base = LogBase::default();
+        let repair = Repair::examine(Arc::clone(&fs), Path::new(DIR), identity(), small(), &base);
+        if let Ok(repair) = repair {
+            for index in 1..=files.frames.len() as u64 {
+                let frame = repair.read_before(index, index, 1).unwrap();
+                assert!(frame.is_empty() || frame == files.frames[index as usize - 1]);
+            }
+        }
+        assert!(open(&fs, Path::new(DIR)).is_err());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

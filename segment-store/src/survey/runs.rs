@@ -26,7 +26,8 @@ impl Sheet {
         let mut runs: Vec<Run> = Vec::new();
         // What a damaged payload holds is not looked at, as long as its header tells how long it is.
         let mut expected = (after + 1, None);
-        while runs.len() < RUNS_MAX && position < self.header.file_len {
+        let end = self.header.file_len.min(self.file.real_len());
+        while runs.len() < RUNS_MAX && position < end {
             let floor = runs.last().map_or(after, |run| run.last);
             if let Some(run) = self.run_at(&mut scan, position, floor, last)? {
                 position = run.end;
