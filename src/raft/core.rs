@@ -303,10 +303,6 @@ impl Raft {
             return;
         }
         self.ballot_saved = true;
-        if !matches!(self.part, Part::Leader(_)) {
-            // What this ballot says leaves only now: the time that the disk took is nobody's silence.
-            self.restart_election_timer();
-        }
         for Outgoing { to, message } in std::mem::take(&mut self.held) {
             self.effects.push(Effect::Send { to, message });
         }

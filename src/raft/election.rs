@@ -36,10 +36,6 @@ impl Raft {
     /// No leader was heard for an election timeout, or no election was won in one.
     pub(super) fn on_election_timeout(&mut self) {
         self.restart_election_timer();
-        if !self.ballot_saved() {
-            // Nobody has been asked yet, or answered: our own disk is not done. Another ballot would only wait behind this one.
-            return;
-        }
         self.become_follower();
         if self.is_pending() || self.has_no_say() {
             return;
@@ -112,11 +108,7 @@ impl Raft {
 
     /// Would this node vote for `from`? Answering changes nothing here: neither term, nor vote, nor timer.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        // One whose disk has yet to save a ballot could not vote now.
-        let granted = term > self.term()
-            && self.ballot_saved()
-            && !self.hears_leader()
-            && self.is_current(last);
+        let granted = term > self.term() && !self.hears_leader() && self.is_current(last);
         if granted && mutation::is("a pre-vote restarts the timer") {
             self.restart_election_timer();
         }

@@ -77,6 +77,20 @@ fn new_node_learns_then_votes_and_serves_what_was_written_before_it_came() {
 }
 
 #[test]
+fn members_are_what_the_log_says_after_a_restart_of_all_of_them() {
+    let mut cluster = Cluster::three();
+    assert!(is_done(&cluster.changed(1, &[1, 2], &[])));
+    cluster.crash(3);
+    for id in [1, 2] {
+        cluster.restart(id);
+        assert_eq!(cluster.node(id).replica.status().voters, [1, 2]);
+    }
+    cluster.run_until(|cluster| cluster.leader().is_some());
+    let leader = cluster.leader().unwrap();
+    assert_eq!(cluster.acked(leader, &batch(5, 0, 0, 1)).base_offset, 0);
+}
+
+#[test]
 fn change_is_answered_only_when_its_last_entry_is_committed() {
     let mut cluster = Cluster::three();
     cluster.isolate(2);

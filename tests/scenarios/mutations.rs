@@ -65,6 +65,11 @@ const BUGS: &[Bug] = &[
         "disks::leader_with_a_full_disk_refuses_and_resumes_by_itself",
     ),
     bug(
+        "memberships forgotten at a restart",
+        "42",
+        "members::members_are_what_the_log_says_after_a_restart_of_all_of_them",
+    ),
+    bug(
         "sequences forgotten at a restart",
         "68",
         "restarts::restart_of_all_nodes_keeps_what_was_acked_and_who_sent_it",

@@ -57,7 +57,6 @@ const BUGS: &[Bug] = &[
     bug("readers see what is not committed", "39", 20),
     bug("voters change without a joint membership", "40", 400),
     bug("a membership counts once it is committed", "41", 400),
-    bug("memberships forgotten at a restart", "42", 400),
     bug("a truncated membership stays in force", "43", 400),
     bug(
         "a joint membership of an earlier term is never left",
