@@ -1,6 +1,6 @@
 //! Rest: a group in which nothing happens says nothing.
 //!
-//! Owns when leader and followers fall silent, and what ends that. A leader whose members, but for those that are away, all hold all of its log, and
+//! Owns when leader and followers fall silent, and what ends that. A leader whose members all hold all of its log, and
 //! know all of it to be committed, asks them to rest; once every one of them has agreed to one and the same round, it stops its heartbeats, and they stop
 //! waiting for them. From then on the beats of the leader's *node* stand for its heartbeats: the shell hears them, vouches with them
 //! ([`Raft::vouch`]), and wakes the group when a node it rests on falls silent ([`Raft::wake`]). So does any message but those that agree
@@ -11,12 +11,7 @@
 //! On no walk: whoever is on one is awake.
 
 use super::core::{Part, Raft};
-use super::progress::Progress;
 use super::{Index, Message, Millis, NodeId};
-
-/// A peer that says nothing for this many of the longest election timeouts is away: the others rest without it. It asks for votes when
-/// it is back, or its node's first beat is heard.
-const AWAY_AFTER_TIMEOUTS: u64 = 4;
 
 /// A leader's side of it.
 #[derive(Debug)]
@@ -136,13 +131,7 @@ impl Raft {
             && !membership.joint()
             && membership.is_voter(self.config.node)
             && self.reads.is_empty()
-            && peers
-                .all(|peer| (peer.is_idle(last) && peer.match_index == last) || self.is_away(peer))
-    }
-
-    fn is_away(&self, peer: &Progress) -> bool {
-        let patience = AWAY_AFTER_TIMEOUTS * self.config.election_timeout_max_ms;
-        self.now >= peer.heard_at.saturating_add(patience)
+            && peers.all(|peer| peer.is_idle(last) && peer.match_index == last)
     }
 
     /// Whether all that is in the log is committed, up to `last`, and durable here.
@@ -187,7 +176,7 @@ impl Raft {
         }
         let leading = self.leading().expect("it led a moment ago");
         let mut peers = leading.peers.values();
-        let all = peers.all(|peer| peer.rests_since == begun || self.is_away(peer));
+        let all = peers.all(|peer| peer.rests_since == begun);
         if all
             && self.may_invite()
             && let Some(leading) = self.leading_mut()

@@ -79,7 +79,6 @@ impl Beats {
                 let before = other.heard.replace(Heard { at: now, life });
                 match before {
                     Some(before) if before.life == life => Arrived::Beat,
-                    // Or of one that was away: those that rested without it have something to tell it.
                     _ => Arrived::BeatOfAnother,
                 }
             }

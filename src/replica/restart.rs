@@ -196,9 +196,8 @@ impl Found<'_> {
             || header.prev_header_crc != before.header_crc
             || header.base_offset != before.next_offset
         {
-            return Err(
-                self.inconsistent(format!("index {index} does not follow the entry before"))
-            );
+            // Whole, and not what was written there: the log's own damage, as when a write of the disk lands elsewhere.
+            return Err(self.damaged(format!("index {index} does not follow the entry before")));
         }
         match header.kind {
             // What the snapshot contains already takes no effect a second time.

@@ -245,7 +245,15 @@ impl World {
         mut index: Index,
         mut place: Place,
     ) -> Option<Candidate> {
+        // Not where the log ends: what tells a promised end from a write that never came lies right behind the last frame, by decision, and a
+        // sector lost with both is lost without a trace.
+        let last = self.place_at(id, group, reader, reader.last_index())?;
+        let end = (last.position + last.len) / SECTOR;
+        let in_tail = last.path == place.path;
         let sectors = place.position / SECTOR..(place.position + place.len).div_ceil(SECTOR);
+        if in_tail && sectors.end > end {
+            return None;
+        }
         let position = self.rng.u64(sectors) * SECTOR;
         while place.position > position {
             let Some(before) = self.place_at(id, group, reader, index - 1) else {
