@@ -272,6 +272,8 @@ fn sitting(results: &Results) -> String {
     );
     let until = say("date", &["-u", "-d", &format!("@{last}"), "+%H:%M UTC"]);
     let kernel = say("uname", &["-sr"]);
+    // What a distributor adds to the version tells nothing.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let commit = say("git", &["rev-parse", "--short", "HEAD"]);
     let seconds = results.seconds().unwrap_or_default();
     format!(

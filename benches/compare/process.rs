@@ -17,7 +17,9 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 /// Time that a server gets to stop when asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 /// Of a log, in a message.
-const LINES_TOLD: usize = 12;
+const LINES_TOLD: usize = 4;
+/// Of a line, in a message: logs of servers have long ones.
+const CHARACTERS_TOLD: usize = 240;
 
 /// A server, killed when it is dropped.
 pub(crate) struct Server {
@@ -179,8 +181,9 @@ fn end_of(log: &Path) -> String {
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LINES_TOLD);
-    lines[from..]
-        .iter()
-        .map(|line| format!("    {line}\n"))
-        .collect()
+    let told = |line: &&str| {
+        let line: String = line.chars().take(CHARACTERS_TOLD).collect();
+        format!("    {line}\n")
+    };
+    lines[from..].iter().map(told).collect()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rabbitmq/rabbitmq-stream-go-client/pkg/amqp"
@@ -62,9 +63,10 @@ func (p *rabbitPeer) Leader() (int, error) {
 }
 
 func (p *rabbitPeer) Read(n int) error {
-	read, done := 0, make(chan struct{})
+	var read atomic.Int64
+	done := make(chan struct{})
 	handler := func(stream.ConsumerContext, *amqp.Message) {
-		if read++; read == n {
+		if read.Add(1) == int64(n) {
 			close(done)
 		}
 	}
@@ -77,7 +79,7 @@ func (p *rabbitPeer) Read(n int) error {
 	case <-done:
 		return consumer.Close()
 	case <-time.After(patience):
-		return fmt.Errorf("not all of %d records came within %v", n, patience)
+		return fmt.Errorf("%d of %d records came within %v", read.Load(), n, patience)
 	}
 }
 

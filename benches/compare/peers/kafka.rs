@@ -82,7 +82,7 @@ impl System for Kafka {
     }
 
     fn settings(&self) -> &'static str {
-        "brokers: heap 1 GiB, G1, min.insync.replicas=2; client: compression none, acks=all; alone: batch.size=0, 1,000 requests in flight, not idempotent; latency: linger 0; reading: max.partition.fetch.bytes 16 MiB; 3 s of work after each start and 2 s more before each measurement to warm up the virtual machines"
+        "brokers: heap 1 GiB, G1, min.insync.replicas=2; client: compression none, acks=all; alone: batch.size=0, 1,000 requests in flight, not idempotent; latency: linger 0, batches to 1 MiB where records wait; reading: max.partition.fetch.bytes 16 MiB; 3 s of work after each start and 2 s more before each measurement to warm up the virtual machines"
     }
 
     fn lacks(&self, kind: Kind) -> Option<&'static str> {
@@ -169,7 +169,9 @@ impl Cluster for Running {
                 "--max.in.flight.requests.per.connection",
                 "1000",
             ],
-            Kind::OneInFlight | Kind::Rate(_) | Kind::Failover => &["--linger.ms", "0"],
+            Kind::OneInFlight | Kind::Rate(_) | Kind::Failover => {
+                &["--batch.size", "1048576", "--linger.ms", "0"]
+            }
         });
         run_load(&command, seconds, &self.site.log("load"))
     }

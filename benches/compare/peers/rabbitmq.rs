@@ -93,11 +93,13 @@ impl System for RabbitMq {
     }
 
     fn settings(&self) -> &'static str {
-        "Debian's package on Debian's Erlang 25; default but for ports; sub-entries only in the first two tables and for reading; reading: 50 chunks of credit, client's CRC check off"
+        "Debian's package on Debian's Erlang 25; default but for ports; sub-entries only in the first two tables"
     }
 
-    fn lacks(&self, _: Kind) -> Option<&'static str> {
-        None
+    fn lacks(&self, kind: Kind) -> Option<&'static str> {
+        (kind == Kind::Consume).then_some(
+            "reading: of 40,000 records the Go client 1.8.3 gets some 4,000 from this server, and then no more",
+        )
     }
 
     fn install(&self, cache: &Cache) -> Result<(), String> {
@@ -159,7 +161,7 @@ impl Cluster for Running {
             .args(flags(work, seconds, IN_FLIGHT));
         command.args(["--servers", &addresses(self.site.ports(1))]);
         command.args(["--pids", &pids(&self.servers)]);
-        if matches!(work.kind, Kind::Produce | Kind::Consume) {
+        if work.kind == Kind::Produce {
             command.arg("--batches");
         }
         run_load(&command, seconds, &self.site.log("load"))
