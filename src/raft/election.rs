@@ -78,7 +78,7 @@ impl Raft {
         possible.any(|(_, membership)| membership.is_voter(node))
     }
 
-    pub(super) fn restart_election_timer(&mut self) {
+    fn restart_election_timer(&mut self) {
         self.draw_election_timeout();
         self.election_deadline = self.now + self.election_timeout_ms;
     }
