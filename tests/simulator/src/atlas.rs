@@ -204,7 +204,7 @@ impl World {
                 continue;
             };
             let candidate = match self.rng.u32(0..3) {
-                0 => self.landing(id, group, &reader, index, place),
+                0 => self.landing(id, group, &reader, last, (index, place)),
                 _ => Some(Candidate {
                     index,
                     place,
@@ -235,19 +235,20 @@ impl World {
         place_of(self.node(id), group, &run.bytes)
     }
 
-    /// A sector of the entry at `index`, and what lands there although it was meant for another place of the same disk. The entry becomes
-    /// the first one that is hit.
+    /// A sector of an entry, and what lands there although it was meant for another place of the same disk. The entry becomes the first one
+    /// that is hit. `durable` is the last one that this disk has.
     fn landing(
         &mut self,
         id: NodeId,
         group: u64,
         reader: &LogReader,
-        mut index: Index,
-        mut place: Place,
+        durable: Index,
+        (mut index, mut place): (Index, Place),
     ) -> Option<Candidate> {
         // Not where the log ends: what tells a promised end from a write that never came lies right behind the last frame, by decision, and a
-        // sector lost with both is lost without a trace.
-        let last = self.place_at(id, group, reader, reader.last_index())?;
+        // sector lost with both is lost without a trace. Nor where something is still under way to the disk: that write brings the whole
+        // sector along and covers what landed, and what it carries has no copy elsewhere yet.
+        let last = self.place_at(id, group, reader, durable)?;
         let end = (last.position + last.len) / SECTOR;
         let in_tail = last.path == place.path;
         let sectors = place.position / SECTOR..(place.position + place.len).div_ceil(SECTOR);
