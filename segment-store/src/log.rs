@@ -41,6 +41,8 @@ pub struct LogOptions {
     pub payload_bytes_max: usize,
     /// Distance of entries in the sparse index: a seek reads at most about this much before it is there.
     pub index_every_bytes: u64,
+    /// A short write that enters blocks never written before takes zeros for up to this many bytes along; 0: none.
+    pub ahead_bytes_max: u64,
 }
 
 impl Default for LogOptions {
@@ -50,6 +52,7 @@ impl Default for LogOptions {
             segment_bytes_first: 1 << 20,
             payload_bytes_max: 8 << 20,
             index_every_bytes: 64 << 10,
+            ahead_bytes_max: 256 << 10,
         }
     }
 }

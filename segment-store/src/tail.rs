@@ -23,6 +23,8 @@ pub(crate) const END_MARKS_LEN: u64 = 2 * END_MARK_LEN as u64;
 /// Synced bytes between two durable marks in the header page: they cost a block of their own each.
 const DURABLE_MARK_EVERY_BYTES: u64 = 4 << 20;
 
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The segment being written.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -34,6 +36,9 @@ pub(crate) struct Tail {
     pub(crate) contents: Contents,
     pub(crate) view: Arc<SegmentView>,
     pub(crate) index_every_bytes: u64,
+    pub(crate) ahead_bytes_max: u64,
+    /// No write since the opening went further than here.
+    pub(crate) reached: u64,
     /// Something was written since the last sync.
     pub(crate) dirty: bool,
     /// Where the frames ended that the durable mark in the header page speaks of.
@@ -46,8 +51,8 @@ impl Tail {
         Room::of(self).take(frames)
     }
 
-    /// Writes `frames` and the mark behind them: one call. Nothing is published, nothing in memory changes.
-    pub(crate) fn write(&self, frames: &[Frame], durable_index: u64) -> io::Result<()> {
+    /// Writes `frames` and the mark behind them: one call. Nothing is published.
+    pub(crate) fn write(&mut self, frames: &[Frame], durable_index: u64) -> io::Result<()> {
         let Some(last) = frames.last() else {
             return Ok(());
         };
@@ -60,8 +65,29 @@ impl Tail {
         let mut slices = Vec::with_capacity(frames.len() + 1);
         slices.extend(frames.iter().map(|frame| IoSlice::new(frame.bytes())));
         slices.push(IoSlice::new(&mark));
+        let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        let end = self.contents.end_position + len;
+        let ahead = self.zeros_ahead(len, end);
+        slices.extend(zeros(ahead).map(|zeros| IoSlice::new(zeros)));
         self.file
-            .write_vectored_at(&slices, self.contents.end_position)
+            .write_vectored_at(&slices, self.contents.end_position)?;
+        self.reached = self.reached.max(end + ahead);
+        Ok(())
+    }
+
+    /// How many zeros a write of `len` bytes up to `end` takes along.
+    ///
+    /// A block that was reserved and never written is noted as written with the first sync after, in the file system's journal, which takes
+    /// longer than a short write itself and holds up every other sync of the disk. Written along with a block before, it costs next
+    /// to nothing. The reach doubles, so that a log with few entries stays short; long writes go without, for to
+    /// them the bytes are what counts.
+    fn zeros_ahead(&self, len: u64, end: u64) -> u64 {
+        if end + END_MARK_LEN as u64 <= self.reached || len > self.ahead_bytes_max / 4 {
+            return 0;
+        }
+        let step = self.ahead_bytes_max.min(1 << end.ilog2());
+        let until = (end + END_MARK_LEN as u64).next_multiple_of(step);
+        until.min(self.header.file_len) - end
     }
 
     /// Takes written frames into the sums and lets readers see them. The value is their length in bytes.
@@ -133,6 +159,12 @@ impl Tail {
             &self.view,
         )
     }
+}
+
+/// So many zeros, in pieces.
+fn zeros(len: u64) -> impl Iterator<Item = &'static [u8]> {
+    let piece = ZEROS.len() as u64;
+    (0..len.div_ceil(piece)).map(move |n| &ZEROS[..(len - n * piece).min(piece) as usize])
 }
 
 /// Writes the footer of a segment whose frames end with `contents`.

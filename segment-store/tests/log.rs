@@ -7,9 +7,11 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use segment_store::fs::{Fs, RealFs};
-use segment_store::{AppendError, Frame, Log, ReadError, TailVerdict, kind};
-use support::{Chain, bytes_of, open, read_all};
+use segment_store::fs::{Fs, RealFs, SimFs, ensure_dir};
+use segment_store::{
+    AppendError, Frame, Log, Preparer, PreparerOptions, ReadError, TailVerdict, kind,
+};
+use support::{Chain, bytes_of, identity, open, read_all, small};
 
 fn real() -> (Arc<dyn Fs>, tempfile::TempDir) {
     (Arc::new(RealFs), tempfile::tempdir().unwrap())
@@ -346,6 +348,57 @@ fn readers_on_other_threads_see_only_whole_frames_while_the_log_grows_and_is_tri
         }
         writer.join().unwrap();
     });
+}
+
+/// A log whose first segment is a recycled file, full of bytes that are not zero; and what is in that file.
+fn log_in_a_recycled_file() -> (Log, impl Fn() -> Vec<u8>) {
+    const STALE: u8 = 0xEE;
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new(1));
+    let (dir, pool, used) = (Path::new("/log"), Path::new("/pool"), Path::new("/used"));
+    ensure_dir(fs.as_ref(), dir).unwrap();
+    let preparer = Preparer::inline(Arc::clone(&fs), pool, PreparerOptions::default()).unwrap();
+    let len = small().segment_bytes_first;
+    let file = fs.create(used, len).unwrap();
+    file.write_all_at(&vec![STALE; len as usize], 0).unwrap();
+    preparer.recycle(used, file.map().unwrap()).unwrap();
+    let opened = Log::open(Arc::clone(&fs), dir, identity(), small(), Some(preparer));
+    let content = move || {
+        let file = fs.open(&dir.join("00000000000000000001.segment")).unwrap();
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes.last(), Some(&STALE), "the file is a recycled one");
+        bytes
+    };
+    (opened.unwrap().0, content)
+}
+
+/// The length of a mark behind the last frame.
+const MARK: usize = 64;
+
+#[test]
+fn a_short_write_takes_zeros_along_up_to_a_boundary_and_the_next_ones_need_none() {
+    let (mut log, content) = log_in_a_recycled_file();
+    let mut chain = Chain::start();
+    let (first, second) = (chain.batch(300, 1), chain.batch(300, 2));
+    log.append(std::slice::from_ref(&first)).unwrap();
+    let end = 4096 + first.bytes().len() + MARK;
+    let before = content();
+    assert!(before[end..8192].iter().all(|byte| *byte == 0));
+    assert!(before[8192..].iter().all(|byte| *byte != 0));
+    log.append(std::slice::from_ref(&second)).unwrap();
+    let after = content();
+    assert_ne!(before[..8192], after[..8192]);
+    assert_eq!(before[8192..], after[8192..]);
+    assert_eq!(read_all(&log.reader()).unwrap(), bytes_of(&[first, second]));
+}
+
+#[test]
+fn a_long_write_takes_no_zeros_along() {
+    let (mut log, content) = log_in_a_recycled_file();
+    let frame = Chain::start().batch(small().ahead_bytes_max as usize / 4, 1);
+    log.append(std::slice::from_ref(&frame)).unwrap();
+    let end = 4096 + frame.bytes().len() + MARK;
+    assert!(content()[end..].iter().all(|byte| *byte != 0));
 }
 
 /// Bugs that other systems had, each to be caught by a test of this file.

@@ -363,6 +363,7 @@ fn loop_config(
             segment_bytes_max: config.log.segment_bytes_max,
             segment_bytes_first: config.log.segment_bytes_first,
             payload_bytes_max: limits.batch_bytes_max as usize,
+            ahead_bytes_max: ahead_bytes_max(config),
             ..LogOptions::default()
         },
         acks: acks(config),
@@ -377,6 +378,14 @@ fn loop_config(
             let _ = fatal.send(poisoned);
         }),
     })
+}
+
+/// How far ahead blocks are written: it is syncs that gain by it, so not at all where nobody waits for them.
+fn ahead_bytes_max(config: &Config) -> u64 {
+    match config.log.durability {
+        config::Durability::Fsync => LogOptions::default().ahead_bytes_max,
+        config::Durability::PageCache => 0,
+    }
 }
 
 /// When acks of this node go out. Sooner than one expects of a log is worth a word.

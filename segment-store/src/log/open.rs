@@ -348,6 +348,8 @@ fn open_tail(fs: &dyn Fs, segment: Examined, options: &LogOptions) -> Result<Tai
         contents,
         view: Arc::new(view),
         index_every_bytes: options.index_every_bytes,
+        ahead_bytes_max: options.ahead_bytes_max,
+        reached: 0,
         dirty: false,
     })
 }

@@ -93,6 +93,8 @@ impl Unborn {
             contents,
             view: Arc::new(view),
             index_every_bytes: options.index_every_bytes,
+            ahead_bytes_max: options.ahead_bytes_max,
+            reached: 0,
             dirty: false,
             marked_position: HEADER_PAGE,
         })

@@ -30,6 +30,7 @@ pub(crate) fn small() -> LogOptions {
         segment_bytes_first: 12 << 10,
         payload_bytes_max: PAYLOAD_MAX,
         index_every_bytes: 256,
+        ahead_bytes_max: 4 << 10,
     }
 }
 

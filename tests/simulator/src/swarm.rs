@@ -201,6 +201,7 @@ impl Swarm {
                 segment_bytes_max: segment * pick(rng, &[1, 4]),
                 payload_bytes_max: PAYLOAD_MAX,
                 index_every_bytes: pick(rng, &[512, 4096]),
+                ahead_bytes_max: 16 << 10,
             },
             snapshot_every_entries: pick(rng, &[8, 40, 65_536]),
             request_timeout_ms: pick(rng, &[300, 1_000, 5_000]),
