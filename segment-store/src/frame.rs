@@ -3,8 +3,11 @@
 //! On the produce walk an [`UnstampedFrame`] becomes a [`Frame`] in place; on the append walk frames are split off a message
 //! without a copy. Must not know: files, segments, what a payload means.
 
+mod run;
+
 use bytes::{Bytes, BytesMut};
 
+pub use self::run::UnstampedRun;
 use crate::error::FrameError;
 use crate::format::{FrameHeader, HEADER_LEN, padded_len};
 
@@ -101,22 +104,11 @@ impl UnstampedFrame {
     /// Takes `bytes` as exactly one unstamped frame, with every check: version, kind, header checksum, cap, length, payload
     /// checksum, padding, and that nothing is stamped yet.
     pub fn parse(bytes: BytesMut, payload_bytes_max: usize) -> Result<Self, FrameError> {
-        let (header, _) = checked_header(&bytes, payload_bytes_max)?;
-        if bytes.len() != header.frame_len() {
-            return Err(FrameError::TrailingBytes {
-                extra: bytes.len() - header.frame_len(),
-            });
+        let header = check_unstamped(&bytes, payload_bytes_max)?;
+        match bytes.len() - header.frame_len() {
+            0 => Ok(UnstampedFrame { header, bytes }),
+            extra => Err(FrameError::TrailingBytes { extra }),
         }
-        if header.index != 0
-            || header.term != 0
-            || header.base_offset != 0
-            || header.prev_header_crc != 0
-        {
-            return Err(FrameError::AlreadyStamped);
-        }
-        check_padding(&bytes, &header)?;
-        check_payload_crc(&bytes, &header)?;
-        Ok(UnstampedFrame { header, bytes })
     }
 
     /// The header as the producer made it.
@@ -143,28 +135,33 @@ impl UnstampedFrame {
     ///
     /// # Panics
     /// If the last record's offset would pass `u64::MAX`.
-    pub fn stamp(mut self, index: u64, term: u64, base_offset: u64, prev_header_crc: u32) -> Frame {
-        assert!(
-            base_offset
-                .checked_add(u64::from(self.header.record_count))
-                .is_some(),
-            "offsets ran out at {base_offset}"
-        );
-        let header = FrameHeader {
-            index,
-            term,
-            base_offset,
-            prev_header_crc,
-            ..self.header
-        };
-        let encoded = header.encode();
-        self.bytes[..HEADER_LEN].copy_from_slice(&encoded);
-        Frame {
-            header,
-            header_crc: crate::format::get_u32(&encoded, 4),
-            bytes: self.bytes.freeze(),
-        }
+    pub fn stamp(self, index: u64, term: u64, base_offset: u64, prev_header_crc: u32) -> Frame {
+        let run = UnstampedRun::from(self);
+        let mut frames = run.stamp(index, term, base_offset, prev_header_crc);
+        frames.pop().expect("one came in")
     }
+}
+
+/// Checks the frame at the front of `bytes`: version, kind, header checksum, cap, length, payload checksum, padding, and that nothing is
+/// stamped yet.
+fn check_unstamped(bytes: &[u8], payload_bytes_max: usize) -> Result<FrameHeader, FrameError> {
+    let (header, _) = checked_header(bytes, payload_bytes_max)?;
+    if header.index != 0
+        || header.term != 0
+        || header.base_offset != 0
+        || header.prev_header_crc != 0
+    {
+        return Err(FrameError::AlreadyStamped);
+    }
+    let frame = bytes
+        .get(..header.frame_len())
+        .ok_or(FrameError::Short {
+            need: header.frame_len(),
+            have: bytes.len(),
+        })?;
+    check_padding(frame, &header)?;
+    check_payload_crc(frame, &header)?;
+    Ok(header)
 }
 
 /// Decodes the header and checks that the frame is within the cap and all there.

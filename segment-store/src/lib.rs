@@ -45,7 +45,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;
 pub use format::{FRAME_ALIGN, FrameHeader, HEADER_LEN, codec, kind};
-pub use frame::{Frame, UnstampedFrame};
+pub use frame::{Frame, UnstampedFrame, UnstampedRun};
 pub use log::{BegunSync, EndedSync, Log, LogBase, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
 pub use reader::{FrameRun, LogReader};

@@ -4,7 +4,7 @@
 //! It must not know how either of them works.
 
 use bytes::Bytes;
-use segment_store::{Frame, LogBase, UnstampedFrame};
+use segment_store::{Frame, LogBase, UnstampedRun};
 
 use super::pacer::Pacer;
 use crate::raft::{Ballot, Index, NodeId, Target, Term};
@@ -68,15 +68,15 @@ pub enum Input {
         /// Runs of whole frames.
         frames: Vec<Bytes>,
     },
-    /// A batch to append; it passed [`crate::wire::check_batch`], which gave `head`.
+    /// Batches to append; they passed [`crate::wire::check_batches`], which gave `head`.
     Produce {
         /// Returned with the answer.
         token: u64,
-        /// The batch.
-        frame: UnstampedFrame,
-        /// The head of its payload.
+        /// The batches; answered together.
+        run: UnstampedRun,
+        /// The head of the first one's payload.
         head: BatchHead,
-        /// Whether to pass it on to the leader if this replica does not lead.
+        /// Whether to pass it on to the leader if this replica does not lead; of one batch only.
         forward: bool,
     },
     /// A command for the state machine; passed on to the leader if need be.
@@ -244,19 +244,19 @@ impl DiskOp {
     }
 }
 
-/// A committed batch.
+/// Committed batches: those that came together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acked {
-    /// Its index.
+    /// Index of the last one.
     pub index: Index,
-    /// Offset of its first record.
+    /// Offset of the first record of the first one.
     pub base_offset: u64,
 }
 
 /// A successful answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Produce`: it is committed, here.
+    /// To `Produce`: they are committed, here.
     Acked(Acked),
     /// To `Command`: it is committed and applied, with this result.
     Applied(Vec<u8>),

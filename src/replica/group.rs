@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use segment_store::{LogReader, UnstampedFrame};
+use segment_store::{LogReader, UnstampedRun};
 use tokio::sync::oneshot;
 
 use super::StateMachine;
@@ -101,33 +101,35 @@ impl Group {
         self.group
     }
 
-    /// Hands a batch over, at once; the future resolves when it is committed, or cannot be. `head` is
-    /// what [`crate::wire::check_batch`] gave for this frame and this group. Batches are taken in the
+    /// Hands batches over, at once; the future resolves when they are committed, or cannot be. `head` is
+    /// what [`crate::wire::check_batches`] gave for these frames and this group. Batches are taken in the
     /// order of the calls and acked in that order. With `forward`, a replica that does not lead passes
-    /// the batch on to the leader; without, it answers [`ApiError::NotLeader`].
+    /// the batch, of which there is one then, on to the leader; without, it answers [`ApiError::NotLeader`].
     ///
-    /// Dropping the future does not take the batch back.
-    pub fn submit(&self, frame: UnstampedFrame, head: BatchHead, forward: bool) -> Submitted {
-        let bytes = frame.frame_len() as u64;
-        let request = Request::Produce {
-            frame,
-            head,
-            forward,
-        };
+    /// Dropping the future does not take the batches back.
+    pub fn submit(
+        &self,
+        run: impl Into<UnstampedRun>,
+        head: BatchHead,
+        forward: bool,
+    ) -> Submitted {
+        let run = run.into();
+        let bytes = run.len_bytes() as u64;
+        let request = Request::Produce { run, head, forward };
         Submitted(self.mailbox.request(self.group, request, bytes))
     }
 
     /// [`Group::submit`], and waits for the answer.
     ///
     /// # Errors
-    /// Any [`ApiError`] of a produce. After a retriable one the batch may still have been committed.
+    /// Any [`ApiError`] of a produce. After a retriable one batches may still have been committed.
     pub async fn produce(
         &self,
-        frame: UnstampedFrame,
+        run: impl Into<UnstampedRun>,
         head: BatchHead,
         forward: bool,
     ) -> Result<Acked, ApiError> {
-        self.submit(frame, head, forward).await
+        self.submit(run, head, forward).await
     }
 
     /// Proposes a command to the state machine (through the leader) and returns its result.
@@ -205,7 +207,7 @@ impl Group {
     }
 }
 
-/// The answer to a batch that was handed over.
+/// The answer to batches that were handed over.
 #[derive(Debug)]
 pub struct Submitted(Result<oneshot::Receiver<Result<Answer, ApiError>>, ApiError>);
 

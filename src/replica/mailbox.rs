@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use segment_store::UnstampedFrame;
+use segment_store::UnstampedRun;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::effects::Answer;
@@ -68,7 +68,7 @@ pub(crate) enum Mail {
 /// What a caller asks of a group.
 pub(crate) enum Request {
     Produce {
-        frame: UnstampedFrame,
+        run: UnstampedRun,
         head: BatchHead,
         forward: bool,
     },

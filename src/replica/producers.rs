@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use segment_store::Frame;
+
 use super::snapshot::{BatchRow, ProducerRow};
 use crate::raft::Index;
 use crate::wire::BatchHead;
@@ -208,6 +210,16 @@ impl Producers {
             base_offset,
         });
         self.uncommitted.push_back((index, stamp.producer_id));
+    }
+
+    /// Notes the batches of `frames`, which were appended: all of one producer, whose stamp of the first is `stamp`.
+    pub(crate) fn appended_run(&mut self, mut stamp: Stamp, frames: &[Frame]) {
+        for frame in frames {
+            let header = frame.header();
+            stamp.record_count = header.record_count;
+            self.appended(header.index, header.base_offset, &stamp);
+            stamp.first_sequence += u64::from(header.record_count);
+        }
     }
 
     /// Forgets the batches above `after`: they are cut from the log. None of them was committed.

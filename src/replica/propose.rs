@@ -5,7 +5,7 @@
 //! not know when an entry is committed.
 
 use bytes::{Bytes, BytesMut};
-use segment_store::{Frame, UnstampedFrame, kind};
+use segment_store::{Frame, UnstampedFrame, UnstampedRun, kind};
 
 use super::effects::{Acked, Answer};
 use super::lead::not_leader;
@@ -24,7 +24,7 @@ impl Replica {
         &mut self,
         now: Millis,
         origin: Origin,
-        frame: UnstampedFrame,
+        run: UnstampedRun,
         head: &BatchHead,
         forward: bool,
     ) {
@@ -32,13 +32,18 @@ impl Replica {
             return self.answer(origin, Err(invalid("this group takes no records")));
         }
         if self.raft.role() != Role::Leader {
-            let frame = forward.then(|| frame.into_bytes());
+            let frame = (forward && run.count() == 1).then(|| run.into_bytes());
             return self.redirect(now, origin, frame, false);
         }
-        let stamp = Stamp::of(head, frame.header().record_count);
+        let stamp = Stamp::of(head, run.headers()[0].record_count);
         if let Some(stamp) = &stamp {
             match self.producers.check(stamp) {
+                // Then those behind it are, too: they go on from it.
                 Verdict::New => {}
+                Verdict::Duplicate { .. } if run.count() > 1 => {
+                    let reason = "batches that were sent before go one to a request";
+                    return self.answer(origin, Err(invalid(reason)));
+                }
                 Verdict::Duplicate { index, base_offset } => {
                     return self.answer_duplicate(origin, index, base_offset);
                 }
@@ -50,16 +55,27 @@ impl Replica {
                 }
             }
         }
-        let id = match self.admit(frame.frame_len()) {
+        let (count, bytes) = (run.count() as u64, run.len_bytes());
+        let first = match self.admit(count, bytes) {
             Ok(id) => id,
             Err(error) => return self.answer(origin, Err(error)),
         };
         let last = *self.tail.last();
-        let frame = frame.stamp(id.index, id.term, last.next_offset, last.header_crc);
-        if let Some(stamp) = &stamp {
-            self.producers.appended(id.index, last.next_offset, stamp);
+        let base_offset = last.next_offset;
+        let frames = run.stamp(first.index, first.term, base_offset, last.header_crc);
+        if let Some(stamp) = stamp {
+            self.producers.appended_run(stamp, &frames);
         }
-        self.append_for(origin, id, frame);
+        let index = first.index + count - 1;
+        self.pending.push(Ticket {
+            id: LogId { index, ..first },
+            base_offset,
+            bytes: bytes as u64,
+            origin,
+        });
+        for frame in frames {
+            self.append(frame);
+        }
     }
 
     pub(super) fn on_command(&mut self, now: Millis, origin: Origin, payload: &[u8]) {
@@ -75,17 +91,23 @@ impl Replica {
             let frame = Frame::build(header, payload).bytes().clone();
             return self.redirect(now, origin, Some(frame), true);
         }
-        match self.admit(payload.len()) {
+        match self.admit(1, payload.len()) {
             Ok(id) => {
                 let frame = self.build(id, kind::CONTROLLER, payload);
-                self.append_for(origin, id, frame);
+                self.pending.push(Ticket {
+                    id,
+                    base_offset: frame.header().base_offset,
+                    bytes: frame.bytes().len() as u64,
+                    origin,
+                });
+                self.append(frame);
             }
             Err(error) => self.answer(origin, Err(error)),
         }
     }
 
-    /// Takes a place in the log for a proposal of `len` bytes.
-    fn admit(&mut self, len: usize) -> Result<LogId, ApiError> {
+    /// Takes `count` places in the log for proposals of `len` bytes in all; gives the first one.
+    fn admit(&mut self, count: u64, len: usize) -> Result<LogId, ApiError> {
         if self.disk_full {
             return Err(ApiError::DiskFull);
         }
@@ -94,17 +116,7 @@ impl Replica {
         if waiting + len as u64 > self.config.uncommitted_bytes_max {
             return Err(ApiError::Overloaded);
         }
-        Ok(self.raft.propose(1)?)
-    }
-
-    fn append_for(&mut self, origin: Origin, id: LogId, frame: Frame) {
-        self.pending.push(Ticket {
-            id,
-            base_offset: frame.header().base_offset,
-            bytes: frame.bytes().len() as u64,
-            origin,
-        });
-        self.append(frame);
+        Ok(self.raft.propose(count)?)
     }
 
     /// A retry of a batch that is in the log: its original is the answer, once it is committed.
@@ -178,7 +190,7 @@ impl Replica {
         }
         let head = check_batch(frame.header(), frame.payload(), self.config.group, &caps);
         match head {
-            Ok(head) => self.on_produce(now, origin, frame, &head, false),
+            Ok(head) => self.on_produce(now, origin, frame.into(), &head, false),
             Err(error) => self.answer(origin, Err(error.into())),
         }
     }

@@ -206,10 +206,10 @@ impl Replica {
             } => self.on_peer(now, from, content, frames),
             Input::Produce {
                 token,
-                frame,
+                run,
                 head,
                 forward,
-            } => self.on_produce(now, Origin::Local(token), frame, &head, forward),
+            } => self.on_produce(now, Origin::Local(token), run, &head, forward),
             Input::Command { token, payload } => {
                 self.on_command(now, Origin::Local(token), &payload);
             }

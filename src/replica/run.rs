@@ -234,13 +234,9 @@ impl NodeLoop {
         }
         running.callers.insert(token, caller);
         let input = match request {
-            Request::Produce {
-                frame,
-                head,
-                forward,
-            } => Input::Produce {
+            Request::Produce { run, head, forward } => Input::Produce {
                 token,
-                frame,
+                run,
                 head,
                 forward,
             },

@@ -1,8 +1,8 @@
 //! The produce walk, from the stream to the replica's mailbox and back: one task reads, checks and submits, one answers in order.
 //!
-//! A batch's bytes are counted against its client's share and the node's budget before its body is allocated, and until it is answered; while
-//! either is used up, streams wait unread and QUIC holds their senders back. An error of a batch is answered and the stream goes on. Must not know
-//! terms, indexes or disks.
+//! The bytes of a request, of one batch or of several small ones, are counted against its client's share and the node's budget before its body
+//! is allocated, and until it is answered; while either is used up, streams wait unread and QUIC holds their senders back. An error of a request
+//! is answered and the stream goes on. Must not know terms, indexes or disks.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,36 +13,43 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use transport::{RecvError, RecvHalf, SendError, SendHalf};
 
-use segment_store::UnstampedFrame;
+use segment_store::{FrameError, UnstampedRun};
 
 use super::metrics::TopicMetrics;
 use super::route;
 use super::shared::Shared;
 use crate::config::LimitsConfig;
 use crate::replica::{Acked, Group, Submitted};
-use crate::wire::{ACKS_MAX, ApiError, ProducedAck, Reply, Request, check_batch, decode_request};
+use crate::wire::{
+    ACKS_MAX, ApiError, PRODUCE_MERGED_BYTES_MAX, ProducedAck, Reply, Request, check_batches,
+    decode_request,
+};
 
-/// Most batches of one stream accepted and not yet answered.
-const STREAM_BATCHES_MAX: usize = 1_024;
+/// Most requests of one stream accepted and not yet answered.
+const STREAM_REQUESTS_MAX: usize = 1_024;
 /// How long the body of an announced batch may take, lest it hold its share of the budget for ever.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// What a frame is longer than its payload, at most: header and padding.
 const FRAME_SLACK: u64 = 128;
 
-/// Bytes of batches that this node holds for all clients at most; the largest batch fits in any case.
+/// The longest body of a request.
+fn largest(limits: &LimitsConfig) -> u64 {
+    (limits.batch_bytes_max + FRAME_SLACK).max(PRODUCE_MERGED_BYTES_MAX as u64)
+}
+
+/// Bytes of batches that this node holds for all clients at most; the largest request fits in any case.
 pub(super) fn budget(limits: &LimitsConfig) -> usize {
-    let largest = limits.batch_bytes_max + FRAME_SLACK;
+    let largest = largest(limits);
     let bytes = limits.produce_in_flight_bytes_max.max(largest) as usize;
     bytes.min(Semaphore::MAX_PERMITS)
 }
 
-/// What one connection may have of the budget: half, and the largest batch in any case.
+/// What one connection may have of the budget: half, and the largest request in any case.
 pub(super) fn share_of_one(limits: &LimitsConfig) -> usize {
-    let largest = (limits.batch_bytes_max + FRAME_SLACK) as usize;
-    (budget(limits) / 2).max(largest)
+    (budget(limits) / 2).max(largest(limits) as usize)
 }
 
-/// A batch whose head has arrived and whose body has not.
+/// A request whose head has arrived and whose body has not.
 pub(super) struct Announced {
     pub(super) correlation: u64,
     pub(super) group: u64,
@@ -50,14 +57,14 @@ pub(super) struct Announced {
     pub(super) body_len: u32,
 }
 
-/// A batch that will be answered in its turn.
+/// A request that will be answered in its turn.
 struct Pending {
     correlation: u64,
     outcome: Outcome,
     permit: Option<Permit>,
 }
 
-/// Room for a batch: of its client's share, and of the node's budget.
+/// Room for a request: of its client's share, and of the node's budget.
 type Permit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 enum Outcome {
@@ -65,8 +72,8 @@ enum Outcome {
     Submitted {
         ack: Submitted,
         metrics: TopicMetrics,
-        records: u32,
-        bytes: u32,
+        records: u64,
+        bytes: u64,
     },
 }
 
@@ -85,7 +92,7 @@ pub(super) async fn serve(
     mut recv: RecvHalf,
     first: Announced,
 ) {
-    let (pending, answers) = mpsc::channel(STREAM_BATCHES_MAX);
+    let (pending, answers) = mpsc::channel(STREAM_REQUESTS_MAX);
     let answering = tokio::spawn(answer(Arc::clone(&shared), send, answers));
     let mut reader = Reader {
         shared,
@@ -136,7 +143,7 @@ pub(super) async fn serve(
     }
 }
 
-/// The next batch's head; `None` at the stream's end, an error to be answered when it is no produce request.
+/// The next request's head; `None` at the stream's end, an error to be answered when it is no produce request.
 async fn next(recv: &mut RecvHalf) -> Result<Option<Announced>, ApiError> {
     let head = match recv.recv_head(&route::HEADS).await {
         Ok(Some(head)) => head,
@@ -172,13 +179,13 @@ struct Reader {
 type Taken = Result<(Outcome, Option<Permit>), ApiError>;
 
 impl Reader {
-    /// Receives the body of a batch, checks it and submits it. The inner error is to be answered; with the outer the stream is over.
+    /// Receives the body of a request, checks it and submits what is in it. The inner error is to be answered; with the outer the stream is over.
     async fn take(&mut self, recv: &mut RecvHalf, batch: Announced) -> Result<Taken, RecvError> {
-        let payload_bytes_max = self.shared.config.limits.batch_bytes_max;
-        if u64::from(batch.body_len) > payload_bytes_max + FRAME_SLACK {
+        let limits = &self.shared.config.limits;
+        if u64::from(batch.body_len) > largest(limits) {
             recv.skip_body().await?;
             return Ok(Err(ApiError::BatchTooLarge {
-                max: payload_bytes_max,
+                max: limits.batch_bytes_max,
             }));
         }
         // The share first: who waits for its own share holds nothing of the others'.
@@ -204,21 +211,34 @@ impl Reader {
         body: bytes::BytesMut,
     ) -> Result<Outcome, ApiError> {
         let limits = &self.shared.config.limits;
-        let frame =
-            UnstampedFrame::parse(body, limits.batch_bytes_max as usize).map_err(|error| {
-                ApiError::CorruptBatch {
-                    reason: error.to_string(),
-                }
-            })?;
-        let header = *frame.header();
-        let head = check_batch(&header, frame.payload(), group, &self.shared.batch_caps())?;
+        let run = UnstampedRun::parse(body, limits.batch_bytes_max as usize).map_err(|error| {
+            match error {
+                FrameError::TooLong { max, .. } => ApiError::BatchTooLarge { max: max as u64 },
+                other => ApiError::CorruptBatch {
+                    reason: other.to_string(),
+                },
+            }
+        })?;
+        if run.count() > 1 && (forward || run.len_bytes() > PRODUCE_MERGED_BYTES_MAX) {
+            return Err(ApiError::InvalidRequest {
+                reason: format!(
+                    "several batches go in one request only to the leader, and up to {PRODUCE_MERGED_BYTES_MAX} bytes"
+                ),
+            });
+        }
+        let head = check_batches(&run, group, &self.shared.batch_caps())?;
+        let (mut records, mut bytes) = (0, 0);
+        for header in run.headers() {
+            records += u64::from(header.record_count);
+            bytes += u64::from(header.payload_len);
+        }
         let target = self.target(group)?;
-        let ack = target.group.submit(frame, head, forward);
+        let ack = target.group.submit(run, head, forward);
         Ok(Outcome::Submitted {
             ack,
             metrics: target.metrics.clone(),
-            records: header.record_count,
-            bytes: header.payload_len,
+            records,
+            bytes,
         })
     }
 
@@ -250,7 +270,7 @@ async fn room(budget: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
         .expect("the semaphore is never closed")
 }
 
-/// Answers the batches of a stream in the order they came: those that are settled at the same time with one message.
+/// Answers the requests of a stream in the order they came: those that are settled at the same time with one message.
 async fn answer(shared: Arc<Shared>, send: SendHalf, mut answers: mpsc::Receiver<Pending>) {
     let mut answers_to = Answers {
         shared,
@@ -273,7 +293,7 @@ async fn answer(shared: Arc<Shared>, send: SendHalf, mut answers: mpsc::Receiver
 struct Answers {
     shared: Arc<Shared>,
     send: SendHalf,
-    /// Of batches that are settled, and whose producer is still to be told.
+    /// Of requests that are settled, and whose producer is still to be told.
     acks: Vec<ProducedAck>,
 }
 
@@ -311,7 +331,7 @@ impl Answers {
         self.tell().await
     }
 
-    /// What became of a batch. Those before it are told of theirs first if this takes a while.
+    /// What became of a request. Those before it are told of theirs first if this takes a while.
     async fn settled(&mut self, outcome: Outcome) -> Result<Result<Acked, ApiError>, SendError> {
         let (mut ack, metrics, records, bytes) = match outcome {
             Outcome::Refused(error) => return Ok(Err(error)),
@@ -331,8 +351,8 @@ impl Answers {
             }
         };
         Ok(result.inspect(|_| {
-            metrics.produced_records.increment(u64::from(records));
-            metrics.produced_bytes.increment(u64::from(bytes));
+            metrics.produced_records.increment(records);
+            metrics.produced_bytes.increment(bytes);
         }))
     }
 

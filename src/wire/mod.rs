@@ -20,7 +20,7 @@ pub mod topic_name;
 
 pub use batch::{
     BatchBuilder, BatchCaps, BatchHead, BatchReader, Codec, ProducerStamp, RecordRef, check_batch,
-    peek_head,
+    check_batches, peek_head,
 };
 pub use error::{ApiError, BatchError, PushError, WireError};
 pub use greeting::{GREETING_HEAD_BYTES_MAX, Greeting, decode_greeting, encode_greeting};
@@ -34,7 +34,9 @@ pub use reply::{
     ACKS_MAX, ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, NodeUsage, PartitionInfo,
     ProducedAck, ReplicaRole, ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
 };
-pub use request::{FetchFrom, Request, decode_request, encode_request};
+pub use request::{
+    FetchFrom, PRODUCE_MERGED_BYTES_MAX, Request, decode_request, encode_request,
+};
 
 /// Version of every message head in this room; a head that starts with another byte is refused.
 pub const WIRE_VERSION: u8 = 1;

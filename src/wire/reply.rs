@@ -12,7 +12,7 @@ use super::{ApiError, REPLY_HEAD_BYTES_MAX, WireError};
 pub(super) const NODES_MAX: usize = 1024;
 /// Most topics, partitions of a topic, or groups in one reply.
 pub(super) const GROUPS_MAX: usize = 100_000;
-/// Most batches acknowledged by one reply.
+/// Most produce requests acknowledged by one reply.
 pub const ACKS_MAX: usize = 1024;
 /// Most replicas of one group.
 pub(super) const REPLICAS_MAX: usize = 64;
@@ -21,7 +21,7 @@ pub(super) const REPLICAS_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum Reply {
-    /// These batches of the stream are committed: fsynced on a majority.
+    /// The batches of these requests of the stream are committed: fsynced on a majority.
     Produced {
         /// At least one, in the order they came.
         acks: Vec<ProducedAck>,
@@ -77,13 +77,13 @@ pub enum Reply {
     Usage(Box<NodeUsage>),
 }
 
-/// One batch is committed.
+/// The batches of one request are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub struct ProducedAck {
     /// As the request said.
     pub correlation: u64,
-    /// Offset of the batch's first record; a repeated batch gets the offset of the original.
+    /// Offset of the first record; the others follow without gaps, from batch to batch. A repeated batch gets the offset of the original.
     pub base_offset: u64,
 }
 

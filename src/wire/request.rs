@@ -8,6 +8,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::head::{at_most, kind, open, seal, text};
 use super::{REQUEST_HEAD_BYTES_MAX, WireError};
 
+/// Longest body of a produce request that holds more than one frame.
+pub const PRODUCE_MERGED_BYTES_MAX: usize = 128 << 10;
 /// Most topics named in one metadata request.
 pub(super) const METADATA_TOPICS_MAX: usize = 4096;
 
@@ -16,14 +18,17 @@ pub(super) const METADATA_TOPICS_MAX: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug), attr(allow(missing_docs)))]
 pub enum Request {
-    /// Append the batch in the body: exactly one unstamped frame of kind records.
+    /// Append what the body holds: one unstamped frame of kind records, or several of one producer, one behind the other, which are
+    /// answered together. Of several, sequences follow each other without gaps, none was ever sent before, and all together have no
+    /// more than [`PRODUCE_MERGED_BYTES_MAX`] bytes. If several are refused, send them again one to a request: that tells which of
+    /// them it is, or what became of each.
     Produce {
         /// Given back with the answer.
         correlation: u64,
         /// The partition's group.
         group: u64,
         /// Whether a replica that does not lead passes the batch on to the leader, instead of answering
-        /// [`NotLeader`](super::ApiError::NotLeader).
+        /// [`NotLeader`](super::ApiError::NotLeader). Of one batch only.
         forward: bool,
     },
     /// Send committed frames from a place on, one reply after another.

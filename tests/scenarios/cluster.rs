@@ -419,7 +419,7 @@ impl Cluster {
         let head = check_batch(frame.header(), frame.payload(), GROUP, caps).unwrap();
         let input = Input::Produce {
             token,
-            frame,
+            run: frame.into(),
             head,
             forward,
         };

@@ -24,7 +24,8 @@ use crate::client::ClientError;
 use crate::client::backoff::Backoff;
 use crate::client::link::Cluster;
 use crate::wire::{
-    ApiError, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX, Request, encode_request,
+    ApiError, PRODUCE_MERGED_BYTES_MAX, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX,
+    Request, encode_request,
 };
 
 /// Silence of a leader that owes an ack, after which the other nodes are asked who leads.
@@ -63,6 +64,8 @@ pub(super) struct Lane {
     /// A batch was given up: no batch may be built before the window is empty and a fresh id is there.
     needs_id: bool,
     correlation: u64,
+    /// Batches before this one were sent before, on some stream: the cluster may have them.
+    sent_before: u64,
     /// A node that went away, and until when it is avoided.
     avoid: Option<(u64, Instant)>,
     /// A node that could not be reached when it was last tried.
@@ -75,6 +78,9 @@ pub(super) struct Lane {
 /// A batch on its way.
 struct InFlight {
     correlation: u64,
+    /// Batches that went out with it in one request, itself and those behind it; 0 if it is behind another.
+    together: usize,
+    records: u64,
     frame: Bytes,
     outcome: Arc<Outcome>,
     begun: Instant,
@@ -126,6 +132,7 @@ impl Lane {
             },
             needs_id: false,
             correlation: 1,
+            sent_before: 1,
             avoid: None,
             unreachable: None,
             backoff: Backoff::new(),
@@ -343,6 +350,8 @@ impl Lane {
         self.window_bytes += frame.len();
         self.window.push_back(InFlight {
             correlation,
+            together: 1,
+            records,
             frame,
             outcome,
             begun,
@@ -357,20 +366,11 @@ impl Lane {
         }
         let (node, give_up) = (stream.node, self.deadline());
         let mut bytes = 0;
-        while let Some(batch) = self.window.get(self.sent)
-            && bytes < WRITE_BYTES
-        {
-            let (kind, head) = encode_request(&Request::Produce {
-                correlation: batch.correlation,
-                group: self.group,
-                forward: stream.forward,
-            });
-            let mut body = [batch.frame.clone()];
-            if let Err(error) = stream.send.gather(kind, &head, &mut body) {
-                return ControlFlow::Break(self.lost(node, &error.to_string()));
+        while self.sent < self.window.len() && bytes < WRITE_BYTES {
+            match self.gather(stream) {
+                Ok(gathered) => bytes += gathered,
+                Err(error) => return ControlFlow::Break(self.lost(node, &error)),
             }
-            bytes += batch.frame.len();
-            self.sent += 1;
         }
         let mut sending = pin!(stream.send.flush());
         loop {
@@ -392,6 +392,35 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Adds a request to what goes out next: the first batch that has not gone out on this stream, and the small ones behind it. What
+    /// was sent before goes alone, for of that the cluster may have any part. Gives the bytes of it.
+    fn gather(&mut self, stream: &mut Stream) -> Result<usize, String> {
+        let first = self.sent;
+        let correlation = self.window[first].correlation;
+        let (mut body, mut bytes) = (Vec::new(), 0);
+        for batch in self.window.range_mut(first..) {
+            let may_join = batch.correlation >= self.sent_before && !stream.forward;
+            let fits = bytes + batch.frame.len() <= PRODUCE_MERGED_BYTES_MAX;
+            if !(body.is_empty() || may_join && fits) {
+                break;
+            }
+            batch.together = 0;
+            bytes += batch.frame.len();
+            body.push(batch.frame.clone());
+        }
+        let (kind, head) = encode_request(&Request::Produce {
+            correlation,
+            group: self.group,
+            forward: stream.forward,
+        });
+        self.sent += body.len();
+        self.window[first].together = body.len();
+        self.sent_before = self.sent_before.max(correlation + body.len() as u64);
+        let gathered = stream.send.gather(kind, &head, &mut body);
+        gathered.map_err(|error| error.to_string())?;
+        Ok(bytes)
     }
 
     /// Time has passed: gives up what is too old, and wonders about a leader that is silent.

@@ -20,10 +20,10 @@ mod reader;
 mod records;
 
 use rkyv::{Archive, Deserialize, Serialize, rancor};
-use segment_store::FrameHeader;
+use segment_store::{FrameHeader, UnstampedRun};
 use segment_store::kind::RECORDS;
 
-use super::BatchError;
+use super::{ApiError, BatchError};
 use crate::mutation;
 
 pub use builder::{BatchBuilder, ProducerStamp};
@@ -127,6 +127,38 @@ pub fn check_batch(
         records::check(&payload[BATCH_HEAD_LEN..], header, &head)?;
     }
     Ok(head)
+}
+
+/// [`check_batch`] of all batches of one request, and that they are one producer's, in order. The value is the head of the first.
+///
+/// # Errors
+/// The first error found.
+pub fn check_batches(
+    run: &UnstampedRun,
+    group: u64,
+    caps: &BatchCaps,
+) -> Result<BatchHead, ApiError> {
+    let mut first: Option<BatchHead> = None;
+    let mut next_sequence = 0;
+    for (header, payload) in run.batches() {
+        let head = check_batch(header, payload, group, caps)?;
+        let first = first.get_or_insert(head);
+        let expected = match head.producer_id {
+            0 => head.first_sequence,
+            _ => next_sequence.max(first.first_sequence),
+        };
+        if (head.producer_id, head.producer_epoch) != (first.producer_id, first.producer_epoch)
+            || head.first_sequence != expected
+        {
+            return Err(ApiError::InvalidRequest {
+                reason: String::from(
+                    "batches in one request are of one producer, and their sequences follow each other",
+                ),
+            });
+        }
+        next_sequence = head.first_sequence + u64::from(header.record_count);
+    }
+    Ok(first.expect("a run holds a frame at least"))
 }
 
 /// Everything that can be known without looking at the records themselves.

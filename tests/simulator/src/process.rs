@@ -376,7 +376,7 @@ fn request(group: u64, token: u64, ask: Ask) -> Input {
             Input::Produce {
                 token,
                 head: head.expect("the client builds whole batches"),
-                frame,
+                run: frame.into(),
                 forward,
             }
         }

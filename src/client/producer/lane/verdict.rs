@@ -12,7 +12,7 @@ use transport::{Message, RecvError};
 
 use super::{AVOID_FOR, Lane, Over};
 use crate::client::ProduceError;
-use crate::wire::{ApiError, Reply, decode_reply};
+use crate::wire::{ApiError, ProducedAck, Reply, decode_reply};
 
 impl Lane {
     /// Takes in what came on the stream.
@@ -29,9 +29,7 @@ impl Lane {
         match decode_reply(message.kind, &message.head) {
             Ok(Reply::Produced { acks }) => {
                 for ack in acks {
-                    if let Some(at) = self.position(ack.correlation) {
-                        self.settle(at, Ok(ack.base_offset));
-                    }
+                    self.acked(ack);
                 }
                 self.backoff.reset();
                 self.avoid = None;
@@ -43,7 +41,25 @@ impl Lane {
         }
     }
 
-    /// A batch was refused: perhaps for now, perhaps for good.
+    /// The batches of a request are committed, one behind the other.
+    fn acked(&mut self, ack: ProducedAck) {
+        let Some(at) = self.position(ack.correlation) else {
+            return;
+        };
+        let mut offset = ack.base_offset;
+        let together = self.window[at].together;
+        for _ in 0..together {
+            // They leave the window together, or with the stream.
+            let Some(batch) = self.window.get(at) else {
+                return;
+            };
+            let records = batch.records;
+            self.settle(at, Ok(offset));
+            offset += records;
+        }
+    }
+
+    /// A request was refused: perhaps for now, perhaps for good.
     pub(super) fn refused(
         &mut self,
         node: u64,
@@ -73,6 +89,10 @@ impl Lane {
         let waits_for_earlier =
             matches!(error, ApiError::OutOfOrderSequence { .. }) && at.is_some_and(|at| at > 0);
         match at {
+            // One of several: each alone, they show which.
+            Some(at) if self.window[at].together > 1 && !error.is_retriable() => {
+                ControlFlow::Break(Over::Again)
+            }
             Some(at) if !error.is_retriable() && !waits_for_earlier => {
                 self.give_up_from(at, ProduceError::Refused(error));
                 ControlFlow::Break(Over::Again)
