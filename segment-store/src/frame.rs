@@ -137,7 +137,7 @@ impl UnstampedFrame {
     /// If the last record's offset would pass `u64::MAX`.
     pub fn stamp(self, index: u64, term: u64, base_offset: u64, prev_header_crc: u32) -> Frame {
         let run = UnstampedRun::from(self);
-        let mut frames = run.stamp(index, term, base_offset, prev_header_crc);
+        let (mut frames, _) = run.stamp(index, term, base_offset, prev_header_crc);
         frames.pop().expect("one came in")
     }
 }
@@ -153,12 +153,10 @@ fn check_unstamped(bytes: &[u8], payload_bytes_max: usize) -> Result<FrameHeader
     {
         return Err(FrameError::AlreadyStamped);
     }
-    let frame = bytes
-        .get(..header.frame_len())
-        .ok_or(FrameError::Short {
-            need: header.frame_len(),
-            have: bytes.len(),
-        })?;
+    let frame = bytes.get(..header.frame_len()).ok_or(FrameError::Short {
+        need: header.frame_len(),
+        have: bytes.len(),
+    })?;
     check_padding(frame, &header)?;
     check_payload_crc(frame, &header)?;
     Ok(header)

@@ -213,12 +213,27 @@ impl Producers {
     }
 
     /// Notes the batches of `frames`, which were appended: all of one producer, whose stamp of the first is `stamp`.
-    pub(crate) fn appended_run(&mut self, mut stamp: Stamp, frames: &[Frame]) {
+    pub(crate) fn appended_run(&mut self, stamp: Stamp, frames: &[Frame]) {
+        let producer = self.producers.entry(stamp.producer_id).or_default();
+        let mut first_sequence = stamp.first_sequence;
         for frame in frames {
             let header = frame.header();
-            stamp.record_count = header.record_count;
-            self.appended(header.index, header.base_offset, &stamp);
-            stamp.first_sequence += u64::from(header.record_count);
+            let &(last, _) = self.uncommitted.back().unwrap_or(&(0, 0));
+            assert!(
+                header.index > last,
+                "batch {} noted after {last}",
+                header.index
+            );
+            producer.batches.push_back(Batch {
+                index: header.index,
+                epoch: stamp.epoch,
+                record_count: header.record_count,
+                first_sequence,
+                base_offset: header.base_offset,
+            });
+            self.uncommitted
+                .push_back((header.index, stamp.producer_id));
+            first_sequence += u64::from(header.record_count);
         }
     }
 
@@ -242,11 +257,20 @@ impl Producers {
 
     /// Makes the batches up to `through` (inclusive) part of the state.
     pub(crate) fn commit(&mut self, through: Index) {
-        while let Some(&(index, producer_id)) = self.uncommitted.front() {
-            if index > through {
+        while let Some(&(first, producer_id)) = self.uncommitted.front() {
+            if first > through {
                 return;
             }
-            self.uncommitted.pop_front();
+            // All batches in a row of one producer at once: what is left of each of them in the end is the same.
+            let (mut count, mut index) = (0, first);
+            while let Some(&(next, _)) = self
+                .uncommitted
+                .front()
+                .filter(|(next, id)| *next <= through && *id == producer_id)
+            {
+                self.uncommitted.pop_front();
+                (count, index) = (count + 1, next);
+            }
             let producer = self
                 .producers
                 .get_mut(&producer_id)
@@ -254,7 +278,7 @@ impl Producers {
             if let Some(before) = producer.last_committed() {
                 self.by_last_commit.remove(&before);
             }
-            producer.committed += 1;
+            producer.committed += count;
             self.by_last_commit.insert(index, producer_id);
             producer.prune(window(self.by_last_commit.len()));
             self.evict();

@@ -62,7 +62,7 @@ impl Replica {
         };
         let last = *self.tail.last();
         let base_offset = last.next_offset;
-        let frames = run.stamp(first.index, first.term, base_offset, last.header_crc);
+        let (frames, whole) = run.stamp(first.index, first.term, base_offset, last.header_crc);
         if let Some(stamp) = stamp {
             self.producers.appended_run(stamp, &frames);
         }
@@ -76,6 +76,7 @@ impl Replica {
         for frame in frames {
             self.append(frame);
         }
+        self.tail.note_piece(count, whole);
     }
 
     pub(super) fn on_command(&mut self, now: Millis, origin: Origin, payload: &[u8]) {

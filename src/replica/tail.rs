@@ -54,12 +54,22 @@ pub(crate) struct Tail {
     entries: VecDeque<EntryMeta>,
     /// The last frames of the log, without gaps: those not known to be durable here.
     frames: VecDeque<Frame>,
+    /// Several of `frames` each that lie in one piece, ascending.
+    pieces: VecDeque<Piece>,
     /// Bytes of `frames`.
     held_bytes: u64,
     /// Bytes of all entries appended since the start (cut ones excluded).
     total_bytes: u64,
     /// (index, `total_bytes` up to and including it), ascending and sparse: how far behind a peer is.
     marks: VecDeque<(Index, u64)>,
+}
+
+/// Frames that lie one behind the other in memory: sent as one.
+#[derive(Debug)]
+struct Piece {
+    first: Index,
+    last: Index,
+    bytes: Bytes,
 }
 
 /// Distance of `Tail::marks` in entries, and how many are kept.
@@ -73,6 +83,7 @@ impl Tail {
             base,
             entries,
             frames: VecDeque::new(),
+            pieces: VecDeque::new(),
             held_bytes: 0,
             total_bytes: 0,
             marks: VecDeque::new(),
@@ -133,6 +144,15 @@ impl Tail {
         self.frames.push_back(frame);
     }
 
+    /// Says that the last `count` frames lie in one piece.
+    pub(crate) fn note_piece(&mut self, count: u64, bytes: Bytes) {
+        if count > 1 {
+            let last = self.last().id.index;
+            let first = last + 1 - count;
+            self.pieces.push_back(Piece { first, last, bytes });
+        }
+    }
+
     /// Drops the entries above `after`.
     ///
     /// # Panics
@@ -151,6 +171,9 @@ impl Tail {
         while self.marks.back().is_some_and(|(index, _)| *index > after) {
             self.marks.pop_back();
         }
+        while self.pieces.back().is_some_and(|piece| piece.last > after) {
+            self.pieces.pop_back();
+        }
         while let Some(frame) = self.frames.back() {
             if frame.header().index <= after {
                 break;
@@ -162,6 +185,13 @@ impl Tail {
 
     /// Forgets the frames up to `index` (inclusive): the log on disk has them.
     pub(crate) fn durable(&mut self, index: Index) {
+        while self
+            .pieces
+            .front()
+            .is_some_and(|piece| piece.first <= index)
+        {
+            self.pieces.pop_front();
+        }
         while let Some(frame) = self.frames.front() {
             if frame.header().index > index {
                 break;
@@ -208,7 +238,7 @@ impl Tail {
     }
 
     /// The frames from `first` to at most `last`: whole ones, at least one, then as many as fit in
-    /// `bytes_max`. Returns the index of the last one taken and the bytes in all.
+    /// `bytes_max`; those that lie in one piece as one. Returns the index of the last one taken and the bytes in all.
     ///
     /// # Panics
     /// If the frame at `first` is not held here.
@@ -222,16 +252,27 @@ impl Tail {
         let skip = first
             .checked_sub(self.first_held())
             .expect("the frame is held");
-        let skip = usize::try_from(skip).expect("positions of held frames fit in memory");
+        let mut at = usize::try_from(skip).expect("positions of held frames fit in memory");
         let mut taken = (first - 1, 0);
-        for frame in self.frames.iter().skip(skip) {
-            let len = frame.bytes().len() as u64;
+        let at_piece = self.pieces.partition_point(|piece| piece.first < first);
+        let mut pieces = self.pieces.range(at_piece..).peekable();
+        while let Some(frame) = self.frames.get(at) {
             let index = frame.header().index;
+            let piece = pieces.next_if(|piece| piece.first == index);
+            let fits = |piece: &&Piece| {
+                piece.last <= last && taken.1 + piece.bytes.len() as u64 <= bytes_max
+            };
+            let (through, bytes) = match piece.filter(fits) {
+                Some(piece) => (piece.last, &piece.bytes),
+                None => (index, frame.bytes()),
+            };
+            let len = bytes.len() as u64;
             if index > last || (index > first && taken.1 + len > bytes_max) {
                 break;
             }
-            out.push(frame.bytes().clone());
-            taken = (index, taken.1 + len);
+            out.push(bytes.clone());
+            at += (through + 1 - index) as usize;
+            taken = (through, taken.1 + len);
         }
         assert!(taken.0 >= first, "frame {first} is held");
         taken

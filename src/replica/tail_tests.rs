@@ -44,6 +44,45 @@ fn applied_entries_are_never_cut() {
 }
 
 #[test]
+fn frames_of_one_piece_are_taken_as_one_where_all_of_them_fit() {
+    // Frames of 128 bytes; 2, 3 and 4 lie in one piece.
+    let mut tail = tail_of(4, 10);
+    let piece: Vec<u8> = (1..4)
+        .flat_map(|at| tail.frames[at].bytes().to_vec())
+        .collect();
+    tail.note_piece(3, Bytes::from(piece));
+    let frame = next(&tail, 1, 10);
+    tail.push(frame);
+    let take = |tail: &Tail, first, last, bytes_max| {
+        let mut frames = Vec::new();
+        let (last, bytes) = tail.take_held(first, last, bytes_max, &mut frames);
+        let lens: Vec<usize> = frames.iter().map(Bytes::len).collect();
+        let expected: Vec<u8> = (first..=last)
+            .flat_map(|index| {
+                let at = (index - tail.first_held()) as usize;
+                tail.frames[at].bytes().to_vec()
+            })
+            .collect();
+        assert_eq!(frames.concat(), expected);
+        (last, bytes, lens)
+    };
+    assert_eq!(take(&tail, 1, 5, 1_000), (5, 640, vec![128, 384, 128]));
+    assert_eq!(take(&tail, 2, 5, 384), (4, 384, vec![384]));
+    assert_eq!(take(&tail, 1, 3, 1_000), (3, 384, vec![128; 3]));
+    assert_eq!(take(&tail, 2, 5, 300), (3, 256, vec![128; 2]));
+    assert_eq!(take(&tail, 3, 5, 1_000), (5, 384, vec![128; 3]));
+    tail.durable(2);
+    assert_eq!(take(&tail, 3, 5, 1_000), (5, 384, vec![128; 3]));
+    let mut cut = tail_of(3, 10);
+    let piece: Vec<u8> = (0..3)
+        .flat_map(|at| cut.frames[at].bytes().to_vec())
+        .collect();
+    cut.note_piece(3, Bytes::from(piece));
+    cut.truncate(2);
+    assert_eq!(take(&cut, 1, 2, 1_000), (2, 256, vec![128; 2]));
+}
+
+#[test]
 fn whole_frames_are_taken_up_to_the_limit_and_at_least_one() {
     // Frames of 128 bytes.
     let tail = tail_of(5, 10);

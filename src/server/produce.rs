@@ -211,14 +211,15 @@ impl Reader {
         body: bytes::BytesMut,
     ) -> Result<Outcome, ApiError> {
         let limits = &self.shared.config.limits;
-        let run = UnstampedRun::parse(body, limits.batch_bytes_max as usize).map_err(|error| {
-            match error {
-                FrameError::TooLong { max, .. } => ApiError::BatchTooLarge { max: max as u64 },
-                other => ApiError::CorruptBatch {
-                    reason: other.to_string(),
+        let run =
+            UnstampedRun::parse(body, limits.batch_bytes_max as usize).map_err(
+                |error| match error {
+                    FrameError::TooLong { max, .. } => ApiError::BatchTooLarge { max: max as u64 },
+                    other => ApiError::CorruptBatch {
+                        reason: other.to_string(),
+                    },
                 },
-            }
-        })?;
+            )?;
         if run.count() > 1 && (forward || run.len_bytes() > PRODUCE_MERGED_BYTES_MAX) {
             return Err(ApiError::InvalidRequest {
                 reason: format!(

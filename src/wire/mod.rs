@@ -34,9 +34,7 @@ pub use reply::{
     ACKS_MAX, ClusterStatus, GroupStatus, Metadata, NodeInfo, NodeStatus, NodeUsage, PartitionInfo,
     ProducedAck, ReplicaRole, ReplicaStatus, Reply, TopicInfo, decode_reply, encode_reply,
 };
-pub use request::{
-    FetchFrom, PRODUCE_MERGED_BYTES_MAX, Request, decode_request, encode_request,
-};
+pub use request::{FetchFrom, PRODUCE_MERGED_BYTES_MAX, Request, decode_request, encode_request};
 
 /// Version of every message head in this room; a head that starts with another byte is refused.
 pub const WIRE_VERSION: u8 = 1;

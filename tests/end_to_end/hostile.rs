@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plimsoll::wire::{
-    ApiError, FetchFrom, Greeting, Reply, Request, StreamHello, encode_envelopes, encode_greeting,
-    encode_hello,
+    ApiError, BatchBuilder, Codec, FetchFrom, Greeting, ProducerStamp, Reply, Request, StreamHello,
+    encode_envelopes, encode_greeting, encode_hello,
 };
 use segment_store::{FrameHeader, HEADER_LEN};
 use transport::{Alpn, Credentials};
@@ -59,6 +59,39 @@ async fn batches_that_fail_a_check_are_refused_and_the_next_one_is_taken() {
     assert_eq!(unknown, ApiError::UnknownGroup);
     assert_eq!(raw.produce(group, good.clone()).await, Ok(0));
     assert_eq!(raw.produce(group, good).await, Ok(2));
+}
+
+#[tokio::test]
+async fn several_batches_in_one_request_must_be_one_producers_in_order_and_small() {
+    let (_cluster, raw, group) = one_partition().await;
+    let by = |id, first_sequence| {
+        let mut builder = BatchBuilder::new(1 << 20, 0);
+        builder.push(None, Some(b"sloop"), &[], 1_000).unwrap();
+        let stamp = ProducerStamp {
+            id,
+            epoch: 0,
+            first_sequence,
+        };
+        builder.build(stamp, group, Codec::None)
+    };
+    let large = batch(group, &[&[7; 100 << 10]]);
+    for (bad, what) in [
+        ([by(5, 0), by(6, 1)], "two producers"),
+        ([by(5, 0), by(5, 2)], "a gap"),
+        ([by(5, 0), by(5, 0)], "one of them twice"),
+        ([large.clone(), large], "more than is merged"),
+    ] {
+        let refused = raw.produce(group, Bytes::from(bad.concat())).await;
+        assert!(
+            matches!(refused, Err(ApiError::InvalidRequest { .. })),
+            "{what}: {refused:?}"
+        );
+    }
+    let several = Bytes::from([by(5, 0), by(5, 1), by(5, 2)].concat());
+    let passed_on = raw.produce_by(group, several.clone(), true).await;
+    assert!(matches!(passed_on, Err(ApiError::InvalidRequest { .. })));
+    assert_eq!(raw.produce(group, several).await, Ok(0));
+    assert_eq!(raw.produce(group, by(5, 3)).await, Ok(3));
 }
 
 #[tokio::test]

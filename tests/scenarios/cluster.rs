@@ -12,9 +12,9 @@ use plimsoll::replica::{
     Acked, Acks, Answer, DiskJob, DiskReport, DiskWorker, Durability, Effect, GroupFiles, Input,
     Lane, Meters, OpenError, Published, Replica, ReplicaConfig, Restart, StateMachine, open_files,
 };
-use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batch};
+use plimsoll::wire::{ApiError, BatchCaps, Content, Envelope, check_batches};
 use segment_store::fs::{Fs, SimFs};
-use segment_store::{LogIdentity, LogOptions, LogReader, UnstampedFrame};
+use segment_store::{LogIdentity, LogOptions, LogReader, UnstampedRun};
 
 pub(crate) const GROUP: u64 = 7;
 pub(crate) const DIR: &str = "/group";
@@ -411,15 +411,15 @@ impl Cluster {
         self.next_token
     }
 
-    /// Offers a batch to a node; the answer comes under the token.
+    /// Offers a batch, or several in a row, to a node; the answer comes under the token.
     pub(crate) fn offer(&mut self, id: NodeId, batch: &Bytes, forward: bool) -> u64 {
         let token = self.token();
-        let frame = UnstampedFrame::parse(BytesMut::from(&batch[..]), PAYLOAD_MAX).unwrap();
+        let run = UnstampedRun::parse(BytesMut::from(&batch[..]), PAYLOAD_MAX).unwrap();
         let caps = &self.options.replica.batch_caps;
-        let head = check_batch(frame.header(), frame.payload(), GROUP, caps).unwrap();
+        let head = check_batches(&run, GROUP, caps).unwrap();
         let input = Input::Produce {
             token,
-            run: frame.into(),
+            run,
             head,
             forward,
         };

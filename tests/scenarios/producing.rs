@@ -1,5 +1,6 @@
 //! The produce walk: acks, their order, their offsets, and what is recognised as seen before.
 
+use bytes::Bytes;
 use plimsoll::replica::{Answer, Input, PRODUCER_WINDOW_BATCHES};
 use plimsoll::wire::ApiError;
 use segment_store::kind;
@@ -115,6 +116,63 @@ fn batches_of_one_turn_go_to_each_peer_in_one_message() {
         .map(|(_, _, envelope)| envelope.frames.len())
         .collect();
     assert_eq!(frames, [10, 10]);
+}
+
+/// Three batches of producer 5 in a row, of 3, 1 and 2 records.
+fn three_in_a_row() -> Bytes {
+    let parts = [batch(5, 0, 0, 3), batch(5, 0, 3, 1), batch(5, 0, 4, 2)];
+    Bytes::from(parts.concat())
+}
+
+#[test]
+fn batches_of_one_request_lie_in_their_order_and_are_acked_together() {
+    let mut cluster = Cluster::three();
+    let before = cluster.node(1).replica.raft().last_index();
+    let first = cluster.acked(1, &three_in_a_row());
+    assert_eq!((first.index, first.base_offset), (before + 3, 0));
+    let next = cluster.acked(1, &batch(5, 0, 6, 1));
+    assert_eq!((next.index, next.base_offset), (before + 4, 6));
+    // Each of them is known by itself.
+    let second_again = cluster.acked(1, &batch(5, 0, 3, 1));
+    assert_eq!(
+        (second_again.index, second_again.base_offset),
+        (before + 2, 3)
+    );
+    cluster.run_for(200);
+    cluster.check_identical();
+}
+
+#[test]
+fn several_batches_of_which_one_is_in_the_log_are_refused_and_go_one_by_one() {
+    let mut cluster = Cluster::three();
+    cluster.acked(1, &batch(5, 0, 0, 3));
+    let last = cluster.node(1).replica.raft().last_index();
+    let answer = cluster.produce(1, &three_in_a_row());
+    assert!(
+        matches!(answer, Some(Err(ApiError::InvalidRequest { .. }))),
+        "{answer:?}"
+    );
+    assert_eq!(cluster.node(1).replica.raft().last_index(), last);
+    assert_eq!(cluster.acked(1, &batch(5, 0, 0, 3)).base_offset, 0);
+    assert_eq!(cluster.acked(1, &batch(5, 0, 3, 1)).base_offset, 3);
+}
+
+#[test]
+fn batches_of_one_request_are_not_acked_before_a_majority_has_the_last_of_them() {
+    let mut cluster = Cluster::three();
+    for id in 1..=3 {
+        cluster.node(id).disk_paused = true;
+    }
+    let token = cluster.offer(1, &three_in_a_row(), false);
+    cluster.quiet();
+    assert_eq!(cluster.reply(1, token), None);
+    cluster.node(2).disk_paused = false;
+    cluster.node(3).disk_paused = false;
+    cluster.quiet();
+    assert!(matches!(
+        cluster.reply(1, token),
+        Some(Ok(Answer::Acked(_)))
+    ));
 }
 
 #[test]

@@ -62,7 +62,8 @@ impl UnstampedRun {
         self.bytes.freeze()
     }
 
-    /// Gives the frames consecutive places in the log, the first of them `index`: rewrites the headers in place, and copies nothing.
+    /// Gives the frames consecutive places in the log, the first of them `index`: rewrites the headers in place, and copies nothing. The
+    /// second value is all frames in one piece.
     ///
     /// # Panics
     /// If the last record's offset would pass `u64::MAX`.
@@ -72,7 +73,7 @@ impl UnstampedRun {
         term: u64,
         base_offset: u64,
         prev_header_crc: u32,
-    ) -> Vec<Frame> {
+    ) -> (Vec<Frame>, Bytes) {
         let (mut at, mut next_offset, mut link) = (0, base_offset, prev_header_crc);
         for (index, header) in (index..).zip(&mut self.headers) {
             header.index = index;
@@ -87,13 +88,14 @@ impl UnstampedRun {
             link = get_u32(&encoded, 4);
             at += header.frame_len();
         }
-        let mut rest = self.bytes.freeze();
+        let whole = self.bytes.freeze();
+        let mut rest = whole.clone();
         let frames = self.headers.into_iter().map(|header| Frame {
             header,
             header_crc: get_u32(&rest, 4),
             bytes: rest.split_to(header.frame_len()),
         });
-        frames.collect()
+        (frames.collect(), whole)
     }
 }
 

@@ -48,6 +48,56 @@ fn stamping_changes_the_header_alone_and_copies_nothing() {
 }
 
 #[test]
+fn frames_of_one_piece_are_stamped_where_they_lie_each_chained_to_the_one_before() {
+    let mut bytes = BytesMut::new();
+    for payload in [&[1; 10][..], &[2; 200], &[3; 64]] {
+        bytes.extend_from_slice(&unstamped(payload));
+    }
+    let at = bytes.as_ptr();
+    let run = UnstampedRun::parse(bytes.clone(), 200).unwrap();
+    assert_eq!((run.count(), run.len_bytes()), (3, bytes.len()));
+    let payloads: Vec<&[u8]> = run.batches().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, [&[1; 10][..], &[2; 200], &[3; 64]]);
+    drop(run);
+    let run = UnstampedRun::parse(bytes, 200).unwrap();
+    let (frames, whole) = run.stamp(41, 5, 1_000, 0xdead_beef);
+    let parts: Vec<&[u8]> = frames.iter().map(|frame| &frame.bytes()[..]).collect();
+    assert_eq!(parts.concat(), whole);
+    assert_eq!(frames[0].bytes().as_ptr(), at);
+    let mut link = 0xdead_beef;
+    for (frame, number) in frames.iter().zip(0..) {
+        let header = frame.header();
+        assert_eq!(
+            FrameHeader::decode(frame.bytes()),
+            Ok((*header, frame.header_crc()))
+        );
+        assert_eq!(
+            (header.index, header.term, header.base_offset),
+            (41 + number, 5, 1_000 + 4 * number)
+        );
+        assert_eq!(header.prev_header_crc, link);
+        frame.verify_payload().unwrap();
+        link = frame.header_crc();
+    }
+}
+
+#[test]
+fn one_bad_frame_spoils_what_lies_in_one_piece_with_it() {
+    let good = unstamped(b"good");
+    let mut flipped = unstamped(b"flip");
+    flipped[HEADER_LEN] ^= 1;
+    let cut = &unstamped(b"cut")[..100];
+    for bad in [&flipped[..], cut, b"", &[0; 64]] {
+        let mut bytes = good.clone();
+        bytes.extend_from_slice(bad);
+        let refused = UnstampedRun::parse(bytes, 100).is_err();
+        assert_eq!(refused, !bad.is_empty());
+        let alone = UnstampedRun::parse(BytesMut::from(bad), 100);
+        assert!(alone.is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn an_unstamped_frame_with_any_bit_flipped_is_refused() {
     let bytes = unstamped(b"ten bytes!");
     for bit in 0..bytes.len() * 8 {
@@ -146,6 +196,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = UnstampedFrame::parse(BytesMut::from(&bytes[..]), 100);
+        let _ = UnstampedRun::parse(BytesMut::from(&bytes[..]), 100);
         let _ = Frame::split_from(&mut Bytes::from(bytes), 100, true);
     }
 }

@@ -20,8 +20,8 @@ mod reader;
 mod records;
 
 use rkyv::{Archive, Deserialize, Serialize, rancor};
-use segment_store::{FrameHeader, UnstampedRun};
 use segment_store::kind::RECORDS;
+use segment_store::{FrameHeader, UnstampedRun};
 
 use super::{ApiError, BatchError};
 use crate::mutation;

@@ -14,9 +14,9 @@ use plimsoll::replica::{
     Input, Lane, Meters, OpenError, Published, Repairing, Replica, ReplicaConfig, Restart,
     StateMachine, open_damaged, open_files,
 };
-use plimsoll::wire::{ApiError, check_batch};
+use plimsoll::wire::{ApiError, check_batches};
 use segment_store::fs::Fs;
-use segment_store::{DataDir, LogIdentity, LogReader, Preparer, UnstampedFrame};
+use segment_store::{DataDir, LogIdentity, LogReader, Preparer, UnstampedRun};
 
 use crate::checks::{Checks, check_durable};
 use crate::node::{Ask, CLUSTER, Caller, Mail, Outcome, Turn};
@@ -370,13 +370,13 @@ impl Process {
 fn request(group: u64, token: u64, ask: Ask) -> Input {
     match ask {
         Ask::Produce { batch, forward } => {
-            let frame = UnstampedFrame::parse(BytesMut::from(&batch[..]), PAYLOAD_MAX);
-            let frame = frame.expect("the client builds whole frames");
-            let head = check_batch(frame.header(), frame.payload(), group, &caps());
+            let run = UnstampedRun::parse(BytesMut::from(&batch[..]), PAYLOAD_MAX);
+            let run = run.expect("the client builds whole frames");
+            let head = check_batches(&run, group, &caps());
             Input::Produce {
                 token,
                 head: head.expect("the client builds whole batches"),
-                run: frame.into(),
+                run,
                 forward,
             }
         }
