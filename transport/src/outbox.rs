@@ -128,10 +128,14 @@ impl Writer {
                 return SendError::Closed;
             }
             let mut charge = 0;
-            for mut message in batch.drain(..) {
+            for message in batch.drain(..) {
                 charge += message.charge;
+                let Waiting {
+                    kind, head, body, ..
+                } = message;
+                let body_len = body.iter().map(Bytes::len).sum();
                 self.send
-                    .gather(message.kind, &message.head, &mut message.body)
+                    .gather(kind, &head, body_len, body.iter())
                     .expect("try_push checked the lengths");
             }
             if let Err(reason) = self.send.flush().await {

@@ -44,19 +44,32 @@ impl SendHalf {
         head: &[u8],
         body: &mut [Bytes],
     ) -> Result<(), SendError> {
-        self.gather(kind, head, body)?;
+        let body_len = body.iter().map(Bytes::len).sum();
+        self.gather(kind, head, body_len, body.iter())?;
+        body.fill(Bytes::new());
         self.flush().await
     }
 
-    /// Adds one message to what the next [`SendHalf::flush`] or [`SendHalf::send`] writes: many small ones then share one write. The pieces of
-    /// `body` are taken, and left empty; nothing is on an error. How much waits here is for the caller to bound.
-    pub fn gather(&mut self, kind: u8, head: &[u8], body: &mut [Bytes]) -> Result<(), FrameError> {
-        let body_len = body.iter().map(Bytes::len).sum();
+    /// Adds one message to what the next [`SendHalf::flush`] or [`SendHalf::send`] writes: many small ones then share one write. Its body is
+    /// the pieces of `body` in a row, `body_len` bytes in all; nothing is added on an error. How much waits here is for the caller to bound.
+    ///
+    /// # Panics
+    /// If the pieces are not `body_len` bytes long: the stream would be of no more use.
+    pub fn gather<'a>(
+        &mut self,
+        kind: u8,
+        head: &[u8],
+        body_len: usize,
+        body: impl Iterator<Item = &'a Bytes>,
+    ) -> Result<(), FrameError> {
         let preamble = Preamble::new(kind, head.len(), body_len)?;
         self.gather.begin(preamble, head);
+        let mut added = 0;
         for piece in body {
-            self.gather.add(std::mem::take(piece));
+            added += piece.len();
+            self.gather.add(piece);
         }
+        assert_eq!(added, body_len, "the pieces are the body");
         Ok(())
     }
 
@@ -128,12 +141,12 @@ impl Gather {
         self.small.extend_from_slice(head);
     }
 
-    fn add(&mut self, piece: Bytes) {
+    fn add(&mut self, piece: &Bytes) {
         if piece.len() <= COPY_BYTES_MAX {
-            self.small.extend_from_slice(&piece);
+            self.small.extend_from_slice(piece);
         } else {
             self.close();
-            self.pieces.push(piece);
+            self.pieces.push(piece.clone());
         }
     }
 

@@ -4,8 +4,11 @@
 //! time runs from then, so that a stall is counted in full (no coordinated omission). Must not know what is done with the figures.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plimsoll::client::{Client, Compression, Delivery, Producer, Record};
@@ -21,7 +24,7 @@ use crate::cli::output::Failure;
 const AWAITED_MAX: usize = 1 << 14;
 /// Most bytes that one producer of an open loop may have waiting for acks. Above it records wait, and their time runs.
 const BUFFER_BYTES: usize = 64 << 20;
-/// Most records that share one reading of the clock, in a closed loop with large batches.
+/// Most records that share one reading of the clock, in a closed loop.
 const CLOCK_EVERY_MAX: usize = 16;
 
 /// What producers do.
@@ -180,22 +183,34 @@ struct Sender {
 }
 
 impl Sender {
-    /// Closed loop. Records share a reading of the clock with some before them, so that their latency is, if anything, told too long.
+    /// Closed loop. Records share a reading of the clock with some before them if nothing was waited for in between, so that their latency is,
+    /// if anything, told too long, by the time it takes to hand over a few records.
     async fn closed_loop(mut self, clock_every: u32, ends: Instant) -> Result<u64, Failure> {
         let room = self.room.clone().expect("a closed loop has room");
+        let (mut now, mut shared) = (Instant::now(), u32::MAX);
         loop {
-            match room.acquire_many(clock_every).await {
-                Ok(permits) => permits.forget(),
-                // Closed by one that waited for an ack in vain.
-                Err(_) => return self.acked().await,
+            match room.try_acquire_many(clock_every) {
+                Ok(permits) if shared < CLOCK_EVERY_MAX as u32 => permits.forget(),
+                Ok(permits) => {
+                    permits.forget();
+                    (now, shared) = (Instant::now(), 0);
+                }
+                Err(_) => {
+                    match room.acquire_many(clock_every).await {
+                        Ok(permits) => permits.forget(),
+                        // Closed by one that waited for an ack in vain.
+                        Err(_) => return self.acked().await,
+                    }
+                    (now, shared) = (Instant::now(), 0);
+                }
             }
-            let now = Instant::now();
             if now >= ends {
                 return self.finish().await;
             }
             for _ in 0..clock_every {
                 self.send(now).await?;
             }
+            shared += clock_every;
             self.hand_over().await?;
         }
     }
@@ -282,21 +297,46 @@ impl Sender {
     }
 }
 
-/// Awaits the acks of one partition of one producer.
+/// The next group; `now` is out of date if it had to be waited for.
+async fn next_group(
+    groups: &mut mpsc::Receiver<Group>,
+    now: &mut Option<Instant>,
+) -> Option<Group> {
+    match groups.try_recv() {
+        Ok(group) => Some(group),
+        Err(_) => {
+            *now = None;
+            groups.recv().await
+        }
+    }
+}
+
+/// Awaits the acks of one partition of one producer. Runs beside what settles them, on one thread: acks that are there without a wait
+/// share a reading of the clock, which none of them came after.
 async fn await_acks(
     mut groups: mpsc::Receiver<Group>,
     meter: SharedMeter,
     room: Option<Arc<Semaphore>>,
 ) -> Result<u64, Failure> {
     let mut acked = 0;
-    while let Some(group) = groups.recv().await {
-        if let Err(error) = group.delivery.await {
+    // Of the last time that something was waited for: what is there without a wait came with that.
+    let mut now = None;
+    while let Some(mut group) = next_group(&mut groups, &mut now).await {
+        let at_once = poll_fn(|context| Poll::Ready(Pin::new(&mut group.delivery).poll(context)));
+        let result = match at_once.await {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                now = None;
+                group.delivery.await
+            }
+        };
+        if let Err(error) = result {
             if let Some(room) = &room {
                 room.close();
             }
             return Err(error.into());
         }
-        let now = Instant::now();
+        let now = *now.get_or_insert_with(Instant::now);
         with_meter(&meter, |meter| {
             meter.count(group.begun, now, group.records, group.bytes);
         });

@@ -399,26 +399,28 @@ impl Lane {
     fn gather(&mut self, stream: &mut Stream) -> Result<usize, String> {
         let first = self.sent;
         let correlation = self.window[first].correlation;
-        let (mut body, mut bytes) = (Vec::new(), 0);
+        let (mut count, mut bytes) = (0, 0);
         for batch in self.window.range_mut(first..) {
             let may_join = batch.correlation >= self.sent_before && !stream.forward;
             let fits = bytes + batch.frame.len() <= PRODUCE_MERGED_BYTES_MAX;
-            if !(body.is_empty() || may_join && fits) {
+            if !(count == 0 || may_join && fits) {
                 break;
             }
             batch.together = 0;
             bytes += batch.frame.len();
-            body.push(batch.frame.clone());
+            count += 1;
         }
         let (kind, head) = encode_request(&Request::Produce {
             correlation,
             group: self.group,
             forward: stream.forward,
         });
-        self.sent += body.len();
-        self.window[first].together = body.len();
-        self.sent_before = self.sent_before.max(correlation + body.len() as u64);
-        let gathered = stream.send.gather(kind, &head, &mut body);
+        self.sent += count;
+        self.window[first].together = count;
+        self.sent_before = self.sent_before.max(correlation + count as u64);
+        let frames = self.window.range(first..first + count);
+        let frames = frames.map(|batch| &batch.frame);
+        let gathered = stream.send.gather(kind, &head, bytes, frames);
         gathered.map_err(|error| error.to_string())?;
         Ok(bytes)
     }

@@ -246,6 +246,11 @@ impl Pending {
                 .get_or_insert_with(|| error.clone());
         }
         outcome.settle(result);
+        self.give_back(bytes);
+    }
+
+    /// Gives back the share of the buffer of batches that are settled.
+    pub(super) fn give_back(&self, bytes: usize) {
         self.buffer.add_permits(bytes);
     }
 

@@ -19,6 +19,8 @@ mod headers;
 mod reader;
 mod records;
 
+use rkyv::rancor::Strategy;
+use rkyv::ser::writer::Buffer;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 use segment_store::kind::RECORDS;
 use segment_store::{FrameHeader, UnstampedRun};
@@ -63,9 +65,9 @@ const _: () = assert!(align_of::<ArchivedBatchHead>() == 1);
 impl BatchHead {
     fn encode(&self) -> [u8; BATCH_HEAD_LEN] {
         let mut out = [0; BATCH_HEAD_LEN];
-        let bytes = rkyv::to_bytes::<rancor::Failure>(self)
-            .expect("forty bytes without pointers always serialize");
-        out.copy_from_slice(&bytes);
+        let mut writer = Buffer::from(&mut out);
+        rkyv::api::serialize_using::<_, rancor::Failure>(self, Strategy::wrap(&mut writer))
+            .expect("forty bytes without pointers fit where they belong");
         out
     }
 }

@@ -46,17 +46,17 @@ impl Lane {
         let Some(at) = self.position(ack.correlation) else {
             return;
         };
-        let mut offset = ack.base_offset;
-        let together = self.window[at].together;
-        for _ in 0..together {
-            // They leave the window together, or with the stream.
-            let Some(batch) = self.window.get(at) else {
-                return;
-            };
-            let records = batch.records;
-            self.settle(at, Ok(offset));
-            offset += records;
+        // They leave the window together, or with the stream.
+        let end = self.window.len().min(at + self.window[at].together);
+        let (mut offset, mut bytes) = (ack.base_offset, 0);
+        for batch in self.window.drain(at..end) {
+            self.window_bytes -= batch.frame.len();
+            batch.outcome.settle(Ok(offset));
+            offset += batch.records;
+            bytes += batch.bytes;
         }
+        self.sent -= end - at;
+        self.pending.give_back(bytes);
     }
 
     /// A request was refused: perhaps for now, perhaps for good.
