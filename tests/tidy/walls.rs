@@ -26,6 +26,7 @@ const FRAME: &[&str] = &[
     "FrameError",
     "FrameHeader",
     "UnstampedFrame",
+    "UnstampedRun",
     "FRAME_ALIGN",
     "HEADER_LEN",
 ];

@@ -399,7 +399,9 @@ async fn gathered_messages_arrive_one_by_one_after_a_single_flush() {
         for i in 0..300 {
             let whole = body(i, i * 20);
             let pieces = [whole.slice(..i), whole.slice(i..)];
-            let gathered = near.0.gather(i as u8, &[i as u8], whole.len(), pieces.iter());
+            let gathered = near
+                .0
+                .gather(i as u8, &[i as u8], whole.len(), pieces.iter());
             gathered.unwrap();
         }
         let (sent, ()) = tokio::join!(near.0.flush(), async {

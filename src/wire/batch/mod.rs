@@ -19,7 +19,6 @@ mod headers;
 mod reader;
 mod records;
 
-use rkyv::rancor::Strategy;
 use rkyv::ser::writer::Buffer;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 use segment_store::kind::RECORDS;
@@ -66,7 +65,7 @@ impl BatchHead {
     fn encode(&self) -> [u8; BATCH_HEAD_LEN] {
         let mut out = [0; BATCH_HEAD_LEN];
         let mut writer = Buffer::from(&mut out);
-        rkyv::api::serialize_using::<_, rancor::Failure>(self, Strategy::wrap(&mut writer))
+        rkyv::api::serialize_using::<_, rancor::Failure>(self, rancor::Strategy::wrap(&mut writer))
             .expect("forty bytes without pointers fit where they belong");
         out
     }
