@@ -151,13 +151,17 @@ impl Repair {
     }
 
     /// Takes whole frames that end where something missing ends ([`Missing::last`]) and begin no earlier than it does. The value is the
-    /// number of entries.
+    /// number of entries. It is 0 if they have proven that what lies here before them is none of this log's: then more is missing than was
+    /// known, these entries among it.
     ///
     /// # Errors
     /// [`RepairError::Unproven`]: nothing was taken.
     pub fn accept(&mut self, frames: &Bytes) -> Result<u64, RepairError> {
         let (at, proven) = self.prove(frames.clone())?;
         let first = proven.first;
+        if let Some(sheet) = proven.disproves {
+            return self.disown(sheet, first - 1, proven.link).map(|()| 0);
+        }
         let path = crate::segment::fetched_path(&self.dir, first);
         let written = self.fs.create(&path, frames.len() as u64);
         let written = written.and_then(|file| file.write_all_at(frames, 0));
@@ -216,15 +220,61 @@ impl Repair {
         {
             return Err(unproven("they do not follow each other"));
         }
+        let mut disproves = None;
         if first.index == hole.first && first.prev_header_crc != hole.after {
-            return Err(unproven("the first one does not follow what is here"));
+            let unproven = || unproven("the first one does not follow what is here");
+            disproves = Some(self.sheet_that_may_err(at).ok_or_else(unproven)?);
         }
         let proven = Proven {
             first: first.index,
             last: last.header().index,
             link: first.prev_header_crc,
+            disproves,
         };
         Ok((at, proven))
+    }
+
+    /// The file in which a frame before an open hole is to be doubted rather than frames that fill the hole: the proof of these reaches from
+    /// what says how the file ends, through everything behind the hole, while nothing proves that frame.
+    fn sheet_that_may_err(&self, at: usize) -> Option<usize> {
+        let hole = &self.open[at];
+        let sheets = &self.survey.sheets;
+        let sheet = sheets
+            .iter()
+            .rposition(|sheet| sheet.header.base_index <= hole.first)?;
+        let end = sheets[sheet].last_index();
+        let last_one = self.open.get(at + 1).is_none_or(|next| next.first > end);
+        let held_before = sheets[sheet].header.base_index < hole.first;
+        (last_one && held_before && hole.last <= end && sheets[sheet].anchored).then_some(sheet)
+    }
+
+    /// What lies at `index` in the file of a sheet is not the entry that was here. The file is looked at again, and what was fetched for it is
+    /// fetched again.
+    fn disown(&mut self, at: usize, index: u64, header_crc: u32) -> Result<(), RepairError> {
+        tracing::warn!(
+            index,
+            "a whole frame lies where another one was; it is taken for damage"
+        );
+        let learned = self.survey.learn(at, index, header_crc);
+        let sheet = &self.survey.sheets[at];
+        learned.map_err(|error| Fault::new("reading", &sheet.path, error))?;
+        let held = sheet.header.base_index..=sheet.last_index();
+        let again = holes(std::slice::from_ref(sheet)).copied();
+        self.open.retain(|hole| !held.contains(&hole.first));
+        self.open.extend(again);
+        self.open.sort_unstable_by_key(|hole| hole.first);
+        self.drop_fetched(|chunk| held.contains(&chunk.first));
+        Ok(())
+    }
+
+    /// If a file cannot be removed, it is cleared away when the log is looked at again.
+    fn drop_fetched(&mut self, is_void: impl Fn(&Fetched) -> bool) {
+        let fetched = std::mem::take(&mut self.fetched).into_iter();
+        let (void, kept): (Vec<Fetched>, Vec<Fetched>) = fetched.partition(is_void);
+        self.fetched = kept;
+        for chunk in void {
+            let _ = self.fs.remove(&chunk.path);
+        }
     }
 
     /// Whether `frames` show that what is missing up to `last` is of a history that was given up elsewhere: whole frames that end with
@@ -275,14 +325,9 @@ impl Repair {
         sheet.pieces.truncate(kept.unwrap_or(0));
         sheet.end = End::Loss;
         sheet.sound = false;
-        let fetched = std::mem::take(&mut self.fetched).into_iter();
-        let (kept, dropped): (Vec<Fetched>, Vec<Fetched>) =
-            fetched.partition(|chunk| chunk.first < first);
-        self.fetched = kept;
-        for chunk in dropped {
-            // If that fails, it is cleared away when the log is looked at again.
-            let _ = self.fs.remove(&chunk.path);
-        }
+        // From now on, it ends otherwise than its own files say.
+        sheet.anchored = false;
+        self.drop_fetched(|chunk| chunk.first >= first);
     }
 
     /// Puts whole files in the place of damaged ones, durably; these are kept in `damaged/`. Then the log can be opened. Interrupted
@@ -341,6 +386,8 @@ struct Proven {
     last: u64,
     /// Header checksum of the entry before the first.
     link: u32,
+    /// The file in which something else lies in the place of that entry.
+    disproves: Option<usize>,
 }
 
 impl Sheet {

@@ -82,6 +82,11 @@ pub(crate) struct Sheet {
     pub(crate) end: End,
     /// Nothing has to be done about the file.
     pub(crate) sound: bool,
+    /// What the last entry of the file is, something else than that entry's own frame says.
+    pub(crate) anchored: bool,
+    /// Entries of which frames taken from elsewhere have proven the header checksum. Another frame of such an index is none of this log's,
+    /// although it lies here: what was meant for another place of the disk, or an older file's.
+    proven: Vec<(u64, u32)>,
     durable_mark: u64,
 }
 
@@ -94,6 +99,8 @@ pub(crate) struct Survey {
     pub(crate) unknown: Vec<(u64, PathBuf)>,
     /// Files whose creation was not finished, and frames fetched for a repair that was not.
     pub(crate) unborn: Vec<PathBuf>,
+    /// The log went at least that far.
+    base: Option<LogBase>,
 }
 
 /// Looks at every byte of the log in `dir`.
@@ -110,6 +117,7 @@ pub(crate) fn survey(
         sheets: Vec::new(),
         unknown: Vec::new(),
         unborn: Vec::new(),
+        base: base.copied(),
     };
     let mut generations = Vec::new();
     for name in names {
@@ -132,9 +140,10 @@ pub(crate) fn survey(
     if let Some(base) = base {
         survey.begin_at(dir, identity, base)?;
     }
-    survey.lay_out(dir)?;
-    if let (Some(base), Some(last)) = (base, survey.sheets.last_mut()) {
-        last.reach(base);
+    for at in 0..survey.sheets.len() {
+        survey
+            .lay_out(at)
+            .map_err(|error| Fault::new("reading in", dir, error))?;
     }
     Ok(survey)
 }
@@ -211,6 +220,8 @@ impl Survey {
             pieces: Vec::new(),
             end: End::Loss,
             sound: false,
+            anchored: false,
+            proven: Vec::new(),
             durable_mark: 0,
         };
         sheet.file.set_len(header.file_len);
@@ -218,23 +229,31 @@ impl Survey {
         Ok(())
     }
 
-    /// Finds out what of each file counts.
-    fn lay_out(&mut self, dir: &Path) -> Result<(), OpenError> {
-        let nexts: Vec<Option<SegmentHeader>> = (1..=self.sheets.len())
-            .map(|at| self.sheets.get(at).map(|next| next.header))
-            .collect();
+    /// The entry at `index`, which the file of this sheet should hold, has this header checksum, as what was missing behind it proves. Finds
+    /// out anew what of that file counts.
+    pub(crate) fn learn(&mut self, at: usize, index: u64, header_crc: u32) -> io::Result<()> {
+        let sheet = &mut self.sheets[at];
+        sheet.proven.push((index, header_crc));
+        sheet.pieces.clear();
+        self.lay_out(at)
+    }
+
+    /// Finds out what of a file counts.
+    fn lay_out(&mut self, at: usize) -> io::Result<()> {
         // A file behind the last one that we know was there, whatever it held.
         let last = self.sheets.last().map(|last| last.header.generation);
         let lost_successor = self.unknown.last().map(|&(generation, _)| generation) > last;
-        for (sheet, next) in self.sheets.iter_mut().zip(nexts) {
-            let done = match next {
-                Some(next) => sheet.lay_out_before(&next),
-                None => sheet.lay_out_last(lost_successor),
-            };
-            done.map_err(|error| Fault::new("reading in", dir, error))?;
-            if sheet.file.failed() {
-                sheet.sound = false;
-            }
+        let next = self.sheets.get(at + 1).map(|next| next.header);
+        let sheet = &mut self.sheets[at];
+        match next {
+            Some(next) => sheet.lay_out_before(&next)?,
+            None => sheet.lay_out_last(lost_successor)?,
+        }
+        if sheet.file.failed() {
+            sheet.sound = false;
+        }
+        if let (None, Some(base)) = (next, &self.base) {
+            sheet.reach(base);
         }
         Ok(())
     }
@@ -282,6 +301,8 @@ fn look_at(
         pieces: Vec::new(),
         end: End::Joined,
         sound,
+        anchored: false,
+        proven: Vec::new(),
     }))
 }
 
@@ -328,6 +349,12 @@ impl Sheet {
         }
     }
 
+    /// Whether a frame may be the entry of its index.
+    fn admits(&self, index: u64, header_crc: u32) -> bool {
+        let mut proven = self.proven.iter();
+        proven.all(|&(known, crc)| known != index || crc == header_crc)
+    }
+
     /// The log goes as far as its owner knows that it went.
     fn reach(&mut self, base: &LogBase) {
         if self.last_index() < base.index {
@@ -347,6 +374,7 @@ impl Sheet {
         self.take(runs, own);
         self.fill_to(limit);
         self.end = End::Joined;
+        self.anchored = true;
         Ok(())
     }
 
@@ -361,6 +389,7 @@ impl Sheet {
             self.take(runs, own);
             self.fill_to(own);
             self.end = End::Loss;
+            self.anchored = true;
             return Ok(());
         }
         let marks = self.scan().end_marks(HEADER_PAGE)?;
@@ -394,6 +423,9 @@ impl Sheet {
         };
         self.take(runs, own);
         self.fill_to(own);
+        self.anchored = marks
+            .iter()
+            .any(|(_, mark)| (mark.last_index, mark.last_header_crc) == own);
         let ended = |end: u64| {
             marks
                 .iter()

@@ -296,6 +296,50 @@ fn frames_of_another_history_are_not_taken() {
 }
 
 #[test]
+fn a_whole_frame_of_another_history_before_a_hole_is_found_out_and_fetched_with_it() {
+    let original = Original::make();
+    for index in 1..30 {
+        let frame = &original.frames[index - 1];
+        let next = &original.frames[index];
+        let holds = |bytes: &[u8], frame: &[u8]| {
+            let mut windows = bytes[4096..].chunks(64);
+            let at = windows.position(|chunk| *chunk == frame[..64]);
+            at.map(|at| 4096 + at * 64)
+        };
+        let mut files = original.files.iter();
+        let Some((file, at, behind)) = files.find_map(|(path, bytes)| {
+            let at = holds(bytes, frame)?;
+            let file = original.files.iter().position(|(of, _)| of == path)?;
+            Some((file, at, holds(bytes, next)?))
+        }) else {
+            // The hole is to lie in the same file.
+            continue;
+        };
+        let (header, _) = segment_store::FrameHeader::decode(frame).unwrap();
+        let payload = &frame[64..64 + header.payload_len as usize];
+        for chains in [true, false] {
+            let mut stale = header;
+            stale.max_timestamp += 1;
+            stale.prev_header_crc ^= u32::from(!chains);
+            let stale = Frame::build(stale, payload).bytes().clone();
+            let (sim, fs) = original.spoilt(file, |bytes| {
+                bytes[at..at + stale.len()].copy_from_slice(&stale);
+                bytes[behind + 3] ^= 1;
+            });
+            let context = format!("entry {index}, chained {chains}");
+            let (log, recovered, sound) = mend(&fs, &original.reader, &context);
+            assert!(!sound, "{context}");
+            let found = read_all(&log.reader()).unwrap();
+            assert_eq!(found, original.frames, "{context}");
+            assert_eq!(recovered.last_index, 30, "{context}");
+            drop(log);
+            let report = verify(&sim, Path::new(DIR)).unwrap();
+            assert!(report.is_sound(), "{context}: {:?}", report.problems);
+        }
+    }
+}
+
+#[test]
 fn what_others_have_superseded_is_given_up_with_all_behind_it_and_the_end_is_suspected() {
     let original = Original::make();
     let (sim, fs) = original.spoilt(0, |bytes| bytes[4096 + 1_000] ^= 1);

@@ -84,6 +84,8 @@ pub struct Repairing {
     not_before: Millis,
     /// Peers take turns.
     asked: usize,
+    /// Frames were taken since peers said what they lack: what did not fit before may fit now.
+    progressed: bool,
     status: RepairStatus,
 }
 
@@ -96,6 +98,7 @@ impl Repairing {
             silent: BTreeMap::new(),
             not_before: 0,
             asked: 0,
+            progressed: false,
             status: RepairStatus {
                 group,
                 last_index: repair.last_index(),
@@ -136,7 +139,11 @@ impl Repairing {
                 .iter()
                 .all(|peer| lacking.is_some_and(|lacking| lacking.contains(peer)))
         };
-        if let Some(hole) = holes.iter().find(|hole| lacked_by_all(hole)) {
+        let lacked = holes.iter().find(|hole| lacked_by_all(hole));
+        if lacked.is_some() && std::mem::take(&mut self.progressed) {
+            self.lacking.clear();
+            self.not_before = now + 1;
+        } else if let Some(hole) = lacked {
             if !std::mem::replace(&mut self.status.halted, true) {
                 tracing::error!(
                     group = self.group,
@@ -196,6 +203,7 @@ impl Repairing {
         let bytes = frames.len() as u64;
         match self.repair.accept(&frames) {
             Ok(entries) => {
+                self.progressed = true;
                 self.status.repaired_entries += entries;
                 self.status.repaired_bytes += bytes;
                 self.count_missing();

@@ -69,6 +69,7 @@ impl Sheet {
         while let Some((header, crc)) = scan.frame_at(at)? {
             let fits = header.group == self.header.identity.group
                 && header.index <= last
+                && self.admits(header.index, crc)
                 && match &run {
                     None => header.index > floor,
                     Some(run) => {
