@@ -28,6 +28,16 @@ const BUGS: &[Bug] = &[
         "server::peer::greet::tests::an_emptied_a_rolled_back_and_a_copied_directory_are_told_apart_and_refused",
     ),
     bug(
+        "the silence of a node wakes nobody at rest",
+        "",
+        "replica::beats::tests::silence_is_told_once_and_counted_from_the_last_beat",
+    ),
+    bug(
+        "a node that restarts passes for the one it was",
+        "",
+        "replica::beats::tests::node_that_started_again_or_closed_a_group_is_another",
+    ),
+    bug(
         "batches of other groups are taken",
         "67",
         "wire::batch::tests::a_batch_for_another_group_is_refused",

@@ -11,7 +11,7 @@
 //! On no walk: whoever is on one is awake.
 
 use super::core::{Part, Raft};
-use super::{Index, Message, Millis, NodeId};
+use super::{Index, Message, Millis, NodeId, mutation};
 
 /// A leader's side of it.
 #[derive(Debug)]
@@ -110,7 +110,9 @@ impl Raft {
     /// Something is appended or committed here.
     pub(super) fn note_work(&mut self) {
         let now = self.now;
-        self.end_rest();
+        if !mutation::is("a leader at rest sleeps through a proposal") {
+            self.end_rest();
+        }
         if let Some(leading) = self.leading_mut() {
             leading.rest.quiet_since = now;
         }
@@ -131,7 +133,8 @@ impl Raft {
             && !membership.joint()
             && membership.is_voter(self.config.node)
             && self.reads.is_empty()
-            && peers.all(|peer| peer.is_idle(last) && peer.match_index == last)
+            && (mutation::is("a group rests without a member that is behind")
+                || peers.all(|peer| peer.is_idle(last) && peer.match_index == last))
     }
 
     /// Whether all that is in the log is committed, up to `last`, and durable here.
@@ -176,7 +179,10 @@ impl Raft {
         }
         let leading = self.leading().expect("it led a moment ago");
         let mut peers = leading.peers.values();
-        let all = peers.all(|peer| peer.rests_since == begun);
+        let all = match mutation::is("a group rests without a member that is behind") {
+            true => peers.any(|peer| peer.rests_since == begun),
+            false => peers.all(|peer| peer.rests_since == begun),
+        };
         if all
             && self.may_invite()
             && let Some(leading) = self.leading_mut()

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::mutation;
 use crate::raft::{self, Message, Millis, NodeId};
 use crate::wire::{Content, Envelope};
 
@@ -79,6 +80,9 @@ impl Beats {
                 let before = other.heard.replace(Heard { at: now, life });
                 match before {
                     Some(before) if before.life == life => Arrived::Beat,
+                    Some(_) if mutation::is("a node that restarts passes for the one it was") => {
+                        Arrived::Beat
+                    }
                     _ => Arrived::BeatOfAnother,
                 }
             }
@@ -123,7 +127,9 @@ impl Beats {
         let mut ticked = Ticked::default();
         for (&node, other) in &mut self.others {
             let silent = |heard: &mut Heard| now >= heard.at.saturating_add(self.patience_ms);
-            if other.heard.take_if(silent).is_some() {
+            if other.heard.take_if(silent).is_some()
+                && !mutation::is("the silence of a node wakes nobody at rest")
+            {
                 ticked.silent.push(node);
             }
         }

@@ -210,6 +210,16 @@ const BUGS: &[Bug] = &[
         "returns::replicas_that_come_back_empty_elect_nobody_by_the_memberships_of_their_former_life",
     ),
     bug(
+        "a group rests without a member that is behind",
+        "",
+        "rest::leader_does_not_rest_while_a_peer_is_missing_for_a_moment",
+    ),
+    bug(
+        "a leader at rest sleeps through a proposal",
+        "",
+        "rest::proposal_wakes_the_leader_and_its_entry_the_followers",
+    ),
+    bug(
         "a suspect tail is trusted as soon as it grows",
         "64",
         "suspects::only_a_durable_entry_of_a_later_term_settles_it",

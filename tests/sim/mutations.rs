@@ -77,6 +77,8 @@ const BUGS: &[Bug] = &[
     bug("what lies behind the tail is read", "66", 20),
     bug("sequences forgotten at a restart", "68", 50),
     bug("commands forgotten at a restart", "69", 400),
+    bug("a group rests without a member that is behind", "", 400),
+    bug("a leader at rest sleeps through a proposal", "", 400),
 ];
 
 /// Runs `seed` with `bug` in the code: by what it fails, if it does.
