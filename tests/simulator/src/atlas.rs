@@ -8,19 +8,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use plimsoll::controller::CONTROLLER_GROUP;
 use plimsoll::raft::invariants::View;
 use plimsoll::raft::{Index, NodeId};
 use segment_store::fs::Fs;
 use segment_store::{FRAME_ALIGN, HEADER_LEN, LogReader, Scrub, snapshot};
 
 use crate::node::{DATA, Death, Node};
-use crate::swarm::pick;
-use crate::world::World;
+use crate::swarm::{SNAPSHOTS_NEVER, pick};
+use crate::world::{Event, MILLI, Micros, World};
 
 /// Entries that one fault spoils, at most.
 const FLIPS_MAX: u64 = 4;
 /// What a disk writes at a time, where it was told to or elsewhere.
 const SECTOR: u64 = 4096;
+/// Where a segment's header page says which entry is the first, and how much of the page says anything.
+const BASE_INDEX_AT: u64 = 48;
+const HEADER_BYTES: u64 = 608;
+/// When a scrub looks at what rots under a running node, if it comes by at all.
+const SCRUB_WITHIN: Micros = 200 * MILLI;
 /// Bytes that a scrub reads at a time.
 const SCRUB_BYTES: usize = 64 << 10;
 
@@ -131,6 +137,10 @@ impl World {
             self.summary.spoilt_running += u64::from(lives_on);
         }
         if lives_on {
+            if self.rng.bool() {
+                let wait = self.rng.u64(0..SCRUB_WITHIN);
+                self.after(wait, Event::Scrub(id, group));
+            }
             return;
         }
         match self.rng.u32(0..4) {
@@ -145,12 +155,12 @@ impl World {
         let bit = self.rng.u8(0..8);
         self.node(id).fs.flip_bit(&place.path, position, bit);
         self.summary.flips += 1;
+        self.summary.header_pages += u64::from(place.position == 0);
         self.note(id, "rots", [group, index, position, u64::from(bit)]);
     }
 
     /// A node reads all of a group's log, to find what rotted while it runs.
-    pub(crate) fn scrub(&mut self, id: NodeId) {
-        let group = self.any_group();
+    pub(crate) fn scrub(&mut self, id: NodeId, group: u64) {
         let process = self.node(id).process.as_ref();
         let Some(running) = process.and_then(|process| process.groups.get(&group)) else {
             return;
@@ -182,7 +192,10 @@ impl World {
             Some((_, members)) => members,
             None => return Vec::new(),
         };
-        if first > last {
+        // A log that gives way to snapshots may be let go of by whoever has the good copies, before anybody asks for them.
+        let kept =
+            group != CONTROLLER_GROUP || self.swarm.snapshot_every_entries >= SNAPSHOTS_NEVER;
+        if first > last || !kept {
             return Vec::new();
         }
         // Learners do not count: nobody asks them for a vote, so a lone voter that lost its end would not learn of it.
@@ -203,8 +216,9 @@ impl World {
             let Some(place) = self.place_at(id, group, &reader, index) else {
                 continue;
             };
-            let candidate = match self.rng.u32(0..3) {
-                0 => self.landing(id, group, &reader, last, (index, place)),
+            let candidate = match self.rng.u32(0..12) {
+                0..4 => self.landing(id, group, &reader, last, (index, place)),
+                4 => self.header_page(id, place),
                 _ => Some(Candidate {
                     index,
                     place,
@@ -222,6 +236,22 @@ impl World {
             found.extend(candidate.filter(held));
         }
         found
+    }
+
+    /// The header page of the segment in which an entry lies: in the worst case nothing tells any more what the file holds.
+    fn header_page(&mut self, id: NodeId, place: Place) -> Option<Candidate> {
+        let mut index = [0; 8];
+        let file = self.node(id).fs.open_read(&place.path).ok()?;
+        file.read_exact_at(&mut index, BASE_INDEX_AT).ok()?;
+        Some(Candidate {
+            index: Index::from_le_bytes(index),
+            place: Place {
+                position: 0,
+                len: HEADER_BYTES,
+                ..place
+            },
+            spoils: Spoils::Bit,
+        })
     }
 
     fn place_at(

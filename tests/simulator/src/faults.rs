@@ -48,7 +48,10 @@ impl World {
             }
             Fault::Transfer => self.transfer(node),
             Fault::Reconfigure => self.reconfigure(),
-            Fault::Rot if self.rng.u32(0..4) == 0 => self.scrub(node),
+            Fault::Rot if self.rng.u32(0..4) == 0 => {
+                let group = self.any_group();
+                self.scrub(node, group);
+            }
             Fault::Rot => self.rot(node),
             Fault::Crawl => {
                 let until = self.now + self.rng.u64(200 * MILLI..3 * SECOND);

@@ -14,6 +14,8 @@ use crate::world::{MILLI, Micros, SECOND};
 pub(crate) const PARTITION: u64 = 7;
 /// A partition that is created in the middle of a run.
 pub(crate) const LATE: u64 = 8;
+/// More entries than a run has.
+pub(crate) const SNAPSHOTS_NEVER: u64 = 65_536;
 pub(crate) const PAYLOAD_MAX: usize = 1 << 16;
 /// Bytes a second at which a peer is brought up, at least: what a run can have missed is there within the time for P10.
 const PACE_MIN: u64 = 2 << 20;
@@ -203,7 +205,7 @@ impl Swarm {
                 index_every_bytes: pick(rng, &[512, 4096]),
                 ahead_bytes_max: 16 << 10,
             },
-            snapshot_every_entries: pick(rng, &[8, 40, 65_536]),
+            snapshot_every_entries: pick(rng, &[8, 40, SNAPSHOTS_NEVER]),
             request_timeout_ms: pick(rng, &[300, 1_000, 5_000]),
             weather,
             disk_delay_max: pick(rng, &[200, 2 * MILLI, 20 * MILLI]),

@@ -108,6 +108,8 @@ pub(crate) enum Event {
         question: Question,
         answer: RepairAnswer,
     },
+    /// A node reads the log of a group in search of damage.
+    Scrub(NodeId, u64),
     Heal,
     SpaceBack(NodeId),
 }
@@ -292,6 +294,7 @@ impl World {
             Event::Repair { node, life, group } if self.lives(node, life) => {
                 self.repair(node, group);
             }
+            Event::Scrub(node, group) => self.scrub(node, group),
             Event::RepairAsk(question) => self.repair_asked(question),
             Event::RepairAnswer { question, answer }
                 if self.lives(question.node, question.life) =>
