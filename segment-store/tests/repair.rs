@@ -13,7 +13,7 @@ use segment_store::{
     Frame, Log, LogBase, LogReader, OpenError, Recovered, Repair, RepairError, TailVerdict, verify,
 };
 use support::original::{DIR, Original, read_files};
-use support::{identity, open, read_all, small};
+use support::{Chain, identity, open, read_all, small};
 
 fn examine(fs: &Arc<dyn Fs>) -> Result<Repair, OpenError> {
     let base = LogBase::default();
@@ -220,23 +220,54 @@ fn a_missing_first_file_is_fetched_from_where_the_log_has_to_begin() {
     assert!(!sound && !recovered.suspect_tail);
     assert_eq!(read_all(&log.reader()).unwrap(), original.frames);
     // With an account of the entries up to the sixth, only those after it have to be there.
-    let (header, header_crc) = segment_store::FrameHeader::decode(&original.frames[5]).unwrap();
-    let base = LogBase {
-        index: 6,
-        term: header.term,
-        header_crc,
-        next_offset: header.next_offset(),
-    };
-    let (fs, dir) = (spoil(), Path::new(DIR));
+    let (base, fs, dir) = (base_at(&original, 6), spoil(), Path::new(DIR));
     let mut repair = Repair::examine(Arc::clone(&fs), dir, identity(), small(), &base).unwrap();
     fill(&mut repair, &original.reader).unwrap();
     repair.finish().unwrap();
     let (log, recovered) = open(&fs, dir).unwrap();
-    assert_eq!(
-        (recovered.first_index, recovered.prev_term),
-        (7, header.term)
-    );
+    assert_eq!((recovered.first_index, recovered.prev_term), (7, base.term));
     assert_eq!(read_all(&log.reader()).unwrap(), original.frames[6..]);
+}
+
+/// The account of all entries up to `index` that an owner of the log may have.
+fn base_at(original: &Original, index: usize) -> LogBase {
+    let last = &original.frames[index - 1];
+    let (header, header_crc) = segment_store::FrameHeader::decode(last).unwrap();
+    LogBase {
+        index: header.index,
+        term: header.term,
+        header_crc,
+        next_offset: header.next_offset(),
+    }
+}
+
+#[test]
+fn what_lost_files_held_is_taken_into_the_last_one_that_is_left_however_full_that_is() {
+    let mut chain = Chain::start();
+    // Steps so small that one of them leaves room for the frames alone.
+    let frames: Vec<Frame> = (0..240).map(|_| chain.noop()).collect();
+    let original = Original::of(&frames);
+    for index in 50..=frames.len() {
+        let (_, fs) = original.planted(1);
+        for (path, _) in &original.files[1..] {
+            fs.remove(path).unwrap();
+        }
+        let base = base_at(&original, index);
+        let dir = Path::new(DIR);
+        let mut repair = Repair::examine(Arc::clone(&fs), dir, identity(), small(), &base).unwrap();
+        fill(&mut repair, &original.reader).unwrap();
+        let finished = repair.finish();
+        finished.unwrap_or_else(|error| panic!("up to entry {index}: {error}"));
+        let (log, recovered) = open(&fs, dir).unwrap();
+        assert!(recovered.suspect_tail, "up to entry {index}");
+        let last = recovered.last_index as usize;
+        assert!(last >= index, "up to entry {index}: {last}");
+        assert_eq!(
+            read_all(&log.reader()).unwrap(),
+            original.frames[..last],
+            "up to entry {index}"
+        );
+    }
 }
 
 #[test]

@@ -46,30 +46,21 @@ pub(super) fn write(
     let room = footer_len(entries.unwrap_or(usize::MAX / 64), 64, 64);
     let needed = HEADER_PAGE + frames + END_MARKS_LEN + room;
     let own_len = sheet.header.file_len;
-    let file_len = match HEADER_PAGE + frames + END_MARKS_LEN <= own_len {
+    let mut file_len = match HEADER_PAGE + frames + END_MARKS_LEN <= own_len {
         true => own_len,
         false => needed.next_multiple_of(HEADER_PAGE),
     };
-    if fs.exists(path)? {
-        fs.remove(path)?;
-    }
-    let mut writer = Writer::begin(fs, sheet, file_len, path, options)?;
-    for piece in &sheet.pieces {
-        match piece {
-            Piece::Held(run) => writer.copy(sheet, run)?,
-            Piece::Lost(hole) => {
-                for chunk in &fetched {
-                    if hole.first <= chunk.first && chunk.last <= hole.last {
-                        writer.take(fs, chunk, options.payload_bytes_max)?;
-                    }
-                }
-            }
+    loop {
+        if fs.exists(path)? {
+            fs.remove(path)?;
+        }
+        let mut writer = Writer::begin(fs, sheet, file_len, path, options)?;
+        writer.fill(fs, sheet, &fetched, options)?;
+        match writer.end(sheet)? {
+            None => return Ok(()),
+            Some(longer) => file_len = longer,
         }
     }
-    if writer.contents.last_index != sheet.last_index() {
-        return Err(out_of_place(writer.contents.last_index + 1));
-    }
-    writer.end(sheet)
 }
 
 /// A new segment file while it fills.
@@ -111,6 +102,32 @@ impl Writer {
             buffer: BytesMut::with_capacity(WRITE_BYTES),
             position: HEADER_PAGE,
         })
+    }
+
+    /// Everything that the segment should hold.
+    fn fill(
+        &mut self,
+        fs: &dyn Fs,
+        sheet: &Sheet,
+        fetched: &[&Fetched],
+        options: &LogOptions,
+    ) -> io::Result<()> {
+        for piece in &sheet.pieces {
+            match piece {
+                Piece::Held(run) => self.copy(sheet, run)?,
+                Piece::Lost(hole) => {
+                    for chunk in fetched {
+                        if hole.first <= chunk.first && chunk.last <= hole.last {
+                            self.take(fs, chunk, options.payload_bytes_max)?;
+                        }
+                    }
+                }
+            }
+        }
+        match self.contents.last_index == sheet.last_index() {
+            true => Ok(()),
+            false => Err(out_of_place(self.contents.last_index + 1)),
+        }
     }
 
     fn push(&mut self, header: &FrameHeader, crc: u32, bytes: &[u8]) -> io::Result<()> {
@@ -165,8 +182,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The end as the segment's place in the log asks for it.
-    fn end(mut self, sheet: &Sheet) -> io::Result<()> {
+    /// The end as the segment's place in the log asks for it, durably. If there is no room for it: how long the file has to be.
+    fn end(mut self, sheet: &Sheet) -> io::Result<Option<u64>> {
         self.flush()?;
         let (contents, header) = (&self.contents, &self.header);
         match sheet.end {
@@ -178,7 +195,11 @@ impl Writer {
                     Some(at) => self.file.write_all_at(&bytes, at)?,
                     // As with any segment whose footer found no room, it is scanned when the log is opened.
                     None if sheet.end == End::Joined => {}
-                    None => return Err(io::ErrorKind::InvalidData.into()),
+                    // Without it, the end would be trusted.
+                    None => {
+                        let needed = contents.end_position + END_MARKS_LEN + bytes.len() as u64;
+                        return Ok(Some(needed.next_multiple_of(HEADER_PAGE)));
+                    }
                 }
             }
             End::Clean => {
@@ -198,7 +219,8 @@ impl Writer {
                 }
             }
         }
-        self.file.sync_data()
+        self.file.sync_data()?;
+        Ok(None)
     }
 }
 

@@ -28,8 +28,6 @@ fn disk(seed: u64) -> (SimFs, Arc<dyn Fs>) {
 impl Original {
     /// Three segments of synced frames in several terms, closed in good order.
     pub(crate) fn make() -> Original {
-        let (sim, fs) = disk(1);
-        let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
         let mut chain = Chain::start();
         let mut frames: Vec<Frame> = Vec::new();
         for n in 0..30_u64 {
@@ -40,16 +38,24 @@ impl Original {
                 _ => chain.batch(700 + n as usize * 40, n as u8),
             });
         }
+        let original = Original::of(&frames);
+        assert_eq!(original.files.len(), 3);
+        original
+    }
+
+    /// The log of these frames.
+    pub(crate) fn of(frames: &[Frame]) -> Original {
+        let (sim, fs) = disk(1);
+        let (mut log, _) = open(&fs, Path::new(DIR)).unwrap();
         for group in frames.chunks(5) {
             log.append(group).unwrap();
             log.sync().unwrap();
         }
-        assert_eq!(log.reader().segments(), 3);
         let reader = log.reader();
         log.close().unwrap();
         Original {
             files: read_files(&sim),
-            frames: bytes_of(&frames),
+            frames: bytes_of(frames),
             reader,
         }
     }
