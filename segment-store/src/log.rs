@@ -108,6 +108,8 @@ pub struct Log {
     unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
     /// A sync was begun and has not ended.
     sync_begun: bool,
+    /// A sync has ended of which no mark tells yet.
+    unmarked: bool,
     /// The preparer was told about the tail's successor.
     hinted: bool,
     /// Every entry before this index was trimmed: every segment born now says so. 0 if nothing ever was.
@@ -159,6 +161,13 @@ impl Log {
     /// Makes all that was appended durable, with one `fdatasync` (and one for each segment sealed since the last time). The value is
     /// the durable index (inclusive). A sync that fails is never tried again.
     pub fn sync(&mut self) -> Result<u64, Fault> {
+        let durable_index = self.sync_unmarked()?;
+        self.mark_synced()?;
+        Ok(durable_index)
+    }
+
+    /// The same without leaving a mark that says so, for whom somebody waits: [`Log::mark_synced`] is to follow.
+    pub fn sync_unmarked(&mut self) -> Result<u64, Fault> {
         self.check_not_poisoned()?;
         for (path, file) in std::mem::take(&mut self.unsynced_footers) {
             if let Err(error) = file.sync_data() {
@@ -172,11 +181,19 @@ impl Log {
             }
             self.sync_tail()?;
             self.durable_index = self.tail.contents.last_index;
-            if let Err(error) = self.tail.mark_durable(self.durable_index) {
-                return Err(self.poison_tail("writing", error));
-            }
+            self.unmarked = true;
         }
         Ok(self.durable_index)
+    }
+
+    /// Leaves the mark that says what was synced, if none does yet.
+    pub fn mark_synced(&mut self) -> Result<(), Fault> {
+        self.check_not_poisoned()?;
+        if !std::mem::take(&mut self.unmarked) {
+            return Ok(());
+        }
+        let marked = self.tail.mark_durable(self.durable_index);
+        marked.map_err(|error| self.poison_tail("writing", error))
     }
 
     /// Syncs, and leaves a durable note of it, so that the next opening can tell a damaged end from an unfinished one.

@@ -181,6 +181,7 @@ impl Log {
             next_generation,
             unsynced_footers: Vec::new(),
             sync_begun: false,
+            unmarked: false,
             hinted: false,
             trimmed_before: 0,
             suspect: false,

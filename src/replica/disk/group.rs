@@ -113,7 +113,7 @@ impl GroupDisk {
         match self.durability {
             Durability::Fsync if written.frames > 0 => {
                 let started = Instant::now();
-                if let Err(fault) = self.files.log.sync() {
+                if let Err(fault) = self.files.log.sync_unmarked() {
                     return self.poison(fault.to_string(), report);
                 }
                 meters.sync_seconds.record(started.elapsed());
@@ -124,11 +124,19 @@ impl GroupDisk {
         }
         self.done(through, report);
         if written.frames > 0 && self.durability == Durability::Fsync {
-            self.let_go_cached();
+            self.tidy(report);
         }
     }
 
-    /// Lets the page cache go of what is synced and not read. After the report: nobody waits for it.
+    /// What a sync leaves to be done once it is reported, as nobody waits for it.
+    fn tidy(&mut self, report: Report<'_>) {
+        match self.files.log.mark_synced() {
+            Ok(()) => self.let_go_cached(),
+            Err(fault) => self.poison(fault.to_string(), report),
+        }
+    }
+
+    /// Lets the page cache go of what is synced and not read.
     fn let_go_cached(&mut self) {
         match self.keep_cached {
             true => self.files.log.keep_cached(),

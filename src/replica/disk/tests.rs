@@ -181,6 +181,42 @@ fn failed_sync_ends_one_group_and_leaves_the_others() {
 }
 
 #[test]
+fn what_is_synced_is_reported_before_the_mark_that_says_so_is_written() {
+    let mut bench = Bench::new(1);
+    for job in append_each(1, frames(1, 1, 100)) {
+        bench
+            .worker
+            .take_in(job, &mut |report| panic!("{report:?}"));
+    }
+    let fs = bench.fs.clone();
+    let mut at_report = Vec::new();
+    let worked = bench
+        .worker
+        .work_once(&mut |_| at_report.push(fs.operations()));
+    assert!(worked);
+    assert_eq!(at_report, [fs.operations() - 1]);
+}
+
+#[test]
+fn mark_that_cannot_be_written_ends_the_group_after_what_is_synced_was_reported() {
+    let mut bench = Bench::new(1);
+    // Behind the write and its sync.
+    let mark = bench.fs.operations() + 3;
+    bench.fs.inject(When::Operation(mark), Injection::NoSpace);
+    let reports = bench.worker.turn(append_each(1, frames(1, 1, 100)));
+    assert!(
+        matches!(
+            reports[..],
+            [
+                DiskReport::Done { through: 1, .. },
+                DiskReport::Fault { group: 1, .. }
+            ]
+        ),
+        "{reports:?}"
+    );
+}
+
+#[test]
 fn each_group_is_reported_before_the_next_one_is_synced() {
     let mut bench = Bench::new(2);
     for group in 1..=2 {
