@@ -222,8 +222,8 @@ impl Repair {
         }
         let mut disproves = None;
         if first.index == hole.first && first.prev_header_crc != hole.after {
-            let unproven = || unproven("the first one does not follow what is here");
-            disproves = Some(self.sheet_that_may_err(at).ok_or_else(unproven)?);
+            let unproven = unproven("the first one does not follow what is here");
+            disproves = Some(self.sheet_that_may_err(at).ok_or(unproven)?);
         }
         let proven = Proven {
             first: first.index,

@@ -68,7 +68,9 @@ impl Tail {
         let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
         let end = self.contents.end_position + len;
         let ahead = self.zeros_ahead(len, end);
-        slices.extend(zeros(ahead).map(|zeros| IoSlice::new(zeros)));
+        for zeros in zeros(ahead) {
+            slices.push(IoSlice::new(zeros));
+        }
         self.file
             .write_vectored_at(&slices, self.contents.end_position)?;
         self.reached = self.reached.max(end + ahead);
