@@ -123,6 +123,8 @@ fn frames() -> Vec<Vec<u8>> {
         .flat_map(|frame| frame.bytes().to_vec())
         .collect();
     all.push(chained);
+    // Of one request.
+    all.push(batches().concat());
     all
 }
 

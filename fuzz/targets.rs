@@ -16,8 +16,8 @@ use plimsoll::wire::{
 };
 use segment_store::fs::{Fs, SimFs, ensure_dir};
 use segment_store::{
-    BallotFile, Frame, FrameHeader, Log, LogIdentity, LogOptions, UnstampedFrame, dump, snapshot,
-    verify,
+    BallotFile, Frame, FrameHeader, Log, LogIdentity, LogOptions, UnstampedFrame, UnstampedRun,
+    dump, snapshot, verify,
 };
 
 /// A decoder: takes any bytes. Returns whether it found them good.
@@ -83,10 +83,17 @@ pub(crate) fn disk<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
     sim
 }
 
-/// One frame, stamped or not.
+/// Frames, stamped or not.
 fn frame(data: &[u8]) -> bool {
     let header = FrameHeader::decode(data).is_ok();
-    let unstamped = UnstampedFrame::parse(BytesMut::from(data), PAYLOAD_MAX).is_ok();
+    let alone = UnstampedFrame::parse(BytesMut::from(data), PAYLOAD_MAX).is_ok();
+    let run = UnstampedRun::parse(BytesMut::from(data), PAYLOAD_MAX);
+    let unstamped = run.is_ok_and(|run| {
+        let bytes: usize = run.headers().iter().map(FrameHeader::frame_len).sum();
+        assert_eq!((bytes, run.batches().count()), (data.len(), run.count()));
+        assert!(!alone || run.count() == 1, "one frame, and several");
+        true
+    });
     let mut rest = Bytes::copy_from_slice(data);
     let mut frames = 0;
     while Frame::split_from(&mut rest, PAYLOAD_MAX, true).is_ok() {
