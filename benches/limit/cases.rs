@@ -23,6 +23,8 @@ pub(crate) struct Case {
     /// Overrides the number in flight: the latency floor has one.
     pub(crate) in_flight: Option<u64>,
     pub(crate) sync: bool,
+    /// Whether the files are new, with their room reserved and nothing written yet, as those of a log that never trimmed are.
+    pub(crate) fresh: bool,
 }
 
 const fn case(name: &'static str, streams: usize, batch_bytes: usize) -> Case {
@@ -34,6 +36,7 @@ const fn case(name: &'static str, streams: usize, batch_bytes: usize) -> Case {
         batch_bytes,
         in_flight: None,
         sync: true,
+        fresh: false,
     }
 }
 
@@ -56,6 +59,13 @@ impl Case {
         }
     }
 
+    const fn fresh(self) -> Case {
+        Case {
+            fresh: true,
+            ..self
+        }
+    }
+
     const fn consume(self) -> Case {
         Case {
             work: Work::Consume,
@@ -65,14 +75,16 @@ impl Case {
 }
 
 /// Streams are led by the nodes in turn, as the partitions of a topic are.
-pub(crate) const CASES: [Case; 13] = [
+pub(crate) const CASES: [Case; 15] = [
     case("produce, 1 MiB batches", 1, MIB),
+    case("produce, fresh files, 1 MiB batches", 1, MIB).fresh(),
     case("produce, MTU 6500, 1 MiB batches", 1, MIB).mtu(6_500),
     case("produce, MTU 1452, 1 MiB batches", 1, MIB).mtu(1_452),
     case("produce, unsynced, 1 MiB batches", 1, MIB).unsynced(),
     case("produce, 256 KiB batches", 1, 256 << 10),
     case("produce, 16 KiB batches", 1, 16 << 10),
     case("produce, 4 streams, 1 MiB batches", 4, MIB),
+    case("produce, fresh files, 4 streams, 1 MiB", 4, MIB).fresh(),
     case("latency, 100 bytes", 1, 100).one_in_flight(),
     case("latency, 1 KiB", 1, 1 << 10).one_in_flight(),
     case("latency, unsynced, 1 KiB", 1, 1 << 10)

@@ -1,8 +1,9 @@
-//! The disk of one process: for each stream a thread that writes batches into a prewritten file, one `fdatasync` for all that came meanwhile.
+//! The disk of one process: for each stream a thread that writes batches into a file, one `fdatasync` for all that came meanwhile.
 //!
-//! Owns the files. Each is a ring: it is written over from its start, so that making files costs nothing while something is measured. Must not know where batches come from.
+//! Owns the files. Each is a ring: it was written beforehand and is written over from its start, so that making files costs nothing while something is
+//! measured; or, where fresh files are asked for, room is reserved for one after another as a log does it. Must not know where batches come from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -24,10 +25,11 @@ pub(crate) fn start(
     folder: &Path,
     streams: usize,
     sync: bool,
+    fresh: bool,
     report: impl Fn(usize, u64) + Clone + Send + 'static,
 ) -> Vec<mpsc::Sender<Job>> {
     let starts = (0..streams).map(|stream| {
-        let mut ring = Ring::new(folder, stream);
+        let mut ring = Ring::new(folder, stream, fresh);
         let report = report.clone();
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::spawn(move || {
@@ -50,31 +52,54 @@ pub(crate) fn start(
 }
 
 struct Ring {
+    path: PathBuf,
     file: Arc<dyn FsFile>,
     position: u64,
+    fresh: bool,
+    /// Of this file, where there is one after another.
+    number: u64,
 }
 
 impl Ring {
-    fn new(folder: &Path, stream: usize) -> Ring {
+    fn new(folder: &Path, stream: usize, fresh: bool) -> Ring {
         let path = folder.join(format!("ring-{stream}"));
         let file = RealFs.create(&path, FILE_BYTES).expect("there is room");
-        let zeros = vec![0; 1 << 20];
-        for position in (0..FILE_BYTES).step_by(zeros.len()) {
-            file.write_all_at(&zeros, position).expect("there is room");
+        if !fresh {
+            let zeros = vec![0; 1 << 20];
+            for position in (0..FILE_BYTES).step_by(zeros.len()) {
+                file.write_all_at(&zeros, position).expect("there is room");
+            }
         }
         file.sync_data().expect("the disk syncs");
-        Ring { file, position: 0 }
+        Ring {
+            path,
+            file,
+            position: 0,
+            fresh,
+            number: 0,
+        }
     }
 
     fn write(&mut self, body: &Bytes) {
         let len = body.len() as u64;
         if self.position + len > FILE_BYTES {
-            self.position = 0;
+            self.begin_again();
         }
         self.file
             .write_all_at(body, self.position)
             .expect("the disk writes");
         // Frames start at multiples of 64.
         self.position = (self.position + len).next_multiple_of(64);
+    }
+
+    fn begin_again(&mut self) {
+        self.position = 0;
+        if self.fresh {
+            // What is in it still counts: it is acked when this turn's batches are.
+            self.file.sync_data().expect("the disk syncs");
+            self.number += 1;
+            let path = self.path.with_extension(self.number.to_string());
+            self.file = RealFs.create(&path, FILE_BYTES).expect("there is room");
+        }
     }
 }

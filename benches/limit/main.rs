@@ -62,6 +62,8 @@ struct Args {
     streams: Option<usize>,
     #[arg(long, hide = true)]
     unsynced: bool,
+    #[arg(long, hide = true)]
+    fresh: bool,
 }
 
 fn main() {
@@ -70,7 +72,8 @@ fn main() {
         let data = args.data.expect("given by the parent");
         let mtu = args.mtu.expect("given by the parent");
         let streams = args.streams.expect("given by the parent");
-        return node::run(number, &data, &options(mtu), streams, !args.unsynced);
+        let (sync, fresh) = (!args.unsynced, args.fresh);
+        return node::run(number, &data, &options(mtu), streams, sync, fresh);
     }
     let chosen = |case: &&Case| {
         args.cases.is_empty() || args.cases.iter().any(|words| case.name.contains(words))
@@ -89,7 +92,7 @@ fn main() {
         }
     }
     if !args.json {
-        println!("{:36} {}", "case", Figures::TITLES);
+        println!("{:40} {}", "case", Figures::TITLES);
     }
     for (case, taken) in cases.iter().zip(taken) {
         let rounds: Vec<f64> = taken.iter().map(Figures::mb_per_s).collect();
@@ -100,7 +103,7 @@ fn main() {
                 json!({ "case": case.name, "figures": median, "mb_per_s_of_rounds": rounds })
             );
         } else {
-            println!("{:36} {median}", case.name);
+            println!("{:40} {median}", case.name);
         }
     }
 }
@@ -177,6 +180,9 @@ impl Process {
         command.arg("--data").arg(folder);
         if !case.sync {
             command.arg("--unsynced");
+        }
+        if case.fresh {
+            command.arg("--fresh");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("this program can be started again");

@@ -49,6 +49,7 @@ pub(crate) fn run(
     options: &TransportOptions,
     streams: usize,
     sync: bool,
+    fresh: bool,
 ) {
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).expect("put there before");
     let credentials =
@@ -73,7 +74,7 @@ pub(crate) fn run(
     LocalSet::new().block_on(&runtime, async {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let endpoint = Endpoint::server(&credentials, listen, options).expect("binds");
-        let mut node = Node::start(folder, streams, sync, endpoint.clone());
+        let mut node = Node::start(folder, streams, (sync, fresh), endpoint.clone());
         println!("{}", endpoint.local_addr());
         std::io::stdout().flush().expect("the parent reads");
         let others = (1..).zip(told.await.expect("the parent tells"));
@@ -124,10 +125,15 @@ impl Progress {
 }
 
 impl Node {
-    fn start(folder: &Path, streams_max: usize, sync: bool, endpoint: Endpoint) -> Node {
+    fn start(
+        folder: &Path,
+        streams_max: usize,
+        (sync, fresh): (bool, bool),
+        endpoint: Endpoint,
+    ) -> Node {
         let streams: Rc<RefCell<Vec<Rc<Progress>>>> = Rc::default();
         let (report, mut reports) = mpsc::unbounded_channel();
-        let disks = disk::start(folder, streams_max, sync, move |stream, sequence| {
+        let disks = disk::start(folder, streams_max, sync, fresh, move |stream, sequence| {
             let _ = report.send((stream, sequence));
         });
         let theirs = Rc::clone(&streams);

@@ -17,6 +17,8 @@ use crate::fs::FsFile;
 pub struct BegunSync {
     files: Vec<(PathBuf, Arc<dyn FsFile>)>,
     through: u64,
+    /// Where that ends in the tail.
+    position: u64,
 }
 
 /// A sync that was carried out, well or not.
@@ -24,6 +26,7 @@ pub struct BegunSync {
 #[must_use = "the log has to be told"]
 pub struct EndedSync {
     through: u64,
+    position: u64,
     failed: Option<(PathBuf, io::Error)>,
 }
 
@@ -39,6 +42,7 @@ impl BegunSync {
         }
         EndedSync {
             through: self.through,
+            position: self.position,
             failed,
         }
     }
@@ -59,6 +63,7 @@ impl Log {
         Ok(Some(BegunSync {
             files,
             through: self.last_index(),
+            position: self.tail.contents.end_position,
         }))
     }
 
@@ -71,6 +76,7 @@ impl Log {
         }
         self.tail.dirty = self.last_index() > ended.through;
         self.durable_index = ended.through;
+        self.cached.note(&self.tail.file, ended.position);
         if let Err(error) = self.tail.mark_durable(self.durable_index) {
             return Err(self.poison_tail("writing", error));
         }

@@ -32,7 +32,7 @@ struct Written {
 
 impl Cached {
     /// Notes that `file` is durable up to `to`. What it held when it was first noted stays in memory.
-    fn note(&mut self, file: &Arc<dyn FsFile>, to: u64) {
+    pub(super) fn note(&mut self, file: &Arc<dyn FsFile>, to: u64) {
         match self.files.back_mut() {
             Some(last) if Arc::ptr_eq(&last.file, file) => last.to = to,
             Some(last) => {
@@ -75,8 +75,8 @@ impl Log {
         if !self.tail.dirty {
             let end = self.tail.contents.end_position;
             self.cached.note(&self.tail.file, end);
-            self.cached.let_go();
         }
+        self.cached.let_go();
     }
 
     /// What is in memory now stays there, whatever is let go later.

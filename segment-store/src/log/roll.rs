@@ -22,6 +22,10 @@ use crate::segment::{EndMark, HEADER_PAGE, SegmentHeader, TrimMarks, segment_pat
 use crate::tail::{Room, Tail};
 use crate::view::SegmentView;
 
+/// How much longer than the one before it a young segment is: a log at speed is soon in long ones, each of which costs several syncs to begin, and one
+/// that holds little takes little room.
+const GROWTH: u64 = 4;
+
 /// A file written in full that is no segment yet: it has neither header page nor name.
 #[derive(Debug)]
 pub(super) struct Unborn {
@@ -306,10 +310,10 @@ impl Log {
         }
     }
 
-    /// Length of the segment after one of `len` bytes: twice as long, up to the maximum.
+    /// Length of the segment after one of `len` bytes: [`GROWTH`] times as long, up to the maximum.
     fn successor_len(&self, len: u64) -> u64 {
         let max = segment_len(self.options.segment_bytes_max);
-        segment_len(len.saturating_mul(2)).min(max)
+        segment_len(len.saturating_mul(GROWTH)).min(max)
     }
 
     fn no_space_or_fault(&mut self, what: &'static str, error: io::Error) -> AppendError {

@@ -24,6 +24,8 @@ use crate::cli::output::Failure;
 const AWAITED_MAX: usize = 1 << 14;
 /// Most bytes that one producer of an open loop may have waiting for acks. Above it records wait, and their time runs.
 const BUFFER_BYTES: usize = 64 << 20;
+/// What a producer has on its way at most, however many partitions it has.
+const ROOM_BYTES_MAX: usize = 8 << 20;
 /// Most records that share one reading of the clock, in a closed loop.
 const CLOCK_EVERY_MAX: usize = 16;
 
@@ -46,7 +48,7 @@ pub(super) struct Sending {
 /// What a closed loop has in flight, for each producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// So many batches in each partition, and one more that is being filled.
+    /// So many batches in each partition, but no more than the producer sends at a time in all, and as many as are being filled.
     Batches(usize),
     /// So many records.
     Records(usize),
@@ -145,8 +147,10 @@ impl Sending {
                 batches * producer.partitions() as usize
             }
             Room::Batches(batches) => {
-                let batches = (batches + 1) * producer.partitions() as usize;
-                batches * self.records_per_batch()
+                let partitions = producer.partitions() as usize;
+                let filling = partitions.min(ROOM_BYTES_MAX / self.batch_bytes).max(1);
+                let sent = (batches * partitions).min(ROOM_BYTES_MAX / self.batch_bytes);
+                (sent.max(batches) + filling) * self.records_per_batch()
             }
         };
         Some(Arc::new(Semaphore::new(

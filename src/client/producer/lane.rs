@@ -39,6 +39,9 @@ const FORWARD_FOR: Duration = Duration::from_secs(30);
 
 /// Bytes of one partition on their way, above which no further batch is sent: some four milliseconds of what a cluster takes.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of all partitions of a producer on their way, above which each sends only one batch at a time: what is queued at nodes costs them memory,
+/// and everybody time.
+const PRODUCER_BYTES_MAX: usize = 8 << 20;
 /// Bytes after which a write goes out, though more batches wait.
 const WRITE_BYTES: usize = 128 << 10;
 
@@ -313,9 +316,12 @@ impl Lane {
     }
 
     /// Whether one more batch may be on its way. More bytes than fill the pipe would only wait at the nodes instead of here.
+    /// An empty window has room in any case, so that no lane waits for the acks of another.
     fn has_room(&self) -> bool {
-        self.window.len() < self.pending.settings.in_flight
-            && self.window_bytes < IN_FLIGHT_BYTES_MAX
+        self.window.is_empty()
+            || self.window.len() < self.pending.settings.in_flight
+                && self.window_bytes < IN_FLIGHT_BYTES_MAX
+                && self.pending.in_flight() < PRODUCER_BYTES_MAX
     }
 
     /// Builds batches that are due while the window has room. Gives the time to look again, if there is one.
@@ -348,6 +354,7 @@ impl Lane {
         self.correlation += 1;
         let (outcome, begun, bytes) = (batch.outcome, batch.begun, batch.bytes);
         self.window_bytes += frame.len();
+        self.pending.sends(frame.len());
         self.window.push_back(InFlight {
             correlation,
             together: 1,

@@ -17,7 +17,7 @@ mod delivery;
 mod lane;
 mod pending;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -95,8 +95,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Batches per partition on their way at once, 1 to 1,024; default 5. However few they are, no more is sent above 4 MiB, which fill the
-    /// pipe.
+    /// Batches per partition on their way at once, 1 to 1,024; default 5. However few they are, no more is sent above 4 MiB of a
+    /// partition, which fill the pipe, and above 8 MiB of all partitions each has one at a time.
     #[must_use]
     pub fn in_flight(mut self, batches: usize) -> Self {
         self.settings.in_flight = batches;
@@ -139,6 +139,7 @@ impl ProducerBuilder {
         let shared = Shared {
             buffer: Arc::new(Semaphore::new(self.settings.buffer_bytes)),
             buffers: Arc::new(Mutex::new(BufferPool::new(BUFFERS_BYTES_MAX))),
+            in_flight: Arc::new(AtomicUsize::new(0)),
             sticky: Arc::new(AtomicU32::new(0)),
         };
         let lanes = topic.partitions.iter().map(|partition| {

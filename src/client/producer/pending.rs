@@ -4,7 +4,7 @@
 //! share. On the produce walk, first step. Knows nothing of connections.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +30,8 @@ pub(super) struct Pending {
     buffer: Arc<Semaphore>,
     /// Memory of batches, shared by all partitions.
     buffers: Arc<Mutex<BufferPool>>,
+    /// Bytes on their way, of all partitions.
+    in_flight: Arc<AtomicUsize>,
     /// The partition that records without a key go to now.
     sticky: Arc<AtomicU32>,
     /// The partition they go to after this one.
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub(super) buffer: Arc<Semaphore>,
     /// Memory of batches.
     pub(super) buffers: Arc<Mutex<BufferPool>>,
+    /// Bytes on their way.
+    pub(super) in_flight: Arc<AtomicUsize>,
     /// The partition that records without a key go to now.
     pub(super) sticky: Arc<AtomicU32>,
 }
@@ -93,6 +97,7 @@ impl Pending {
             bell: Notify::new(),
             buffer: shared.buffer,
             buffers: shared.buffers,
+            in_flight: shared.in_flight,
             sticky: shared.sticky,
             next_sticky: (partition + 1) % partitions,
         }
@@ -231,6 +236,21 @@ impl Pending {
             .take_while(|batch| batch.begun < before)
             .count();
         queue.full.drain(..expired).collect()
+    }
+
+    /// Bytes on their way, of all partitions of the producer. Bounds a queue; no data is passed on by it.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A batch of so many bytes is on its way now.
+    pub(super) fn sends(&self, bytes: usize) {
+        self.in_flight.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A batch of so many bytes is on its way no longer.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.in_flight.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Settles a batch and gives its share of the buffer back.
