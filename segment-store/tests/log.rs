@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use segment_store::fs::{Fs, RealFs, SimFs, ensure_dir};
 use segment_store::{
-    AppendError, Frame, Log, Preparer, PreparerOptions, ReadError, TailVerdict, kind,
+    AppendError, Frame, Log, LogOptions, Preparer, PreparerOptions, ReadError, TailVerdict, kind,
 };
 use support::{Chain, bytes_of, identity, open, read_all, small};
 
@@ -85,24 +85,29 @@ fn frames_come_out_as_they_went_in_across_segments_and_openings() {
 }
 
 #[test]
-fn segments_double_up_to_the_maximum_and_a_large_frame_gets_one_of_its_own_size() {
+fn segments_grow_fourfold_up_to_the_maximum_and_a_large_frame_gets_one_of_its_own_size() {
     let (fs, dir) = real();
-    let (mut log, _) = open(&fs, dir.path()).unwrap();
-    fill(&mut log, 150);
+    let options = LogOptions {
+        segment_bytes_max: 64 << 10,
+        ..small()
+    };
+    let opened = Log::open(Arc::clone(&fs), dir.path(), identity(), options, None);
+    let (mut log, _) = opened.unwrap();
+    fill(&mut log, 300);
     let len = |name: &String| std::fs::metadata(dir.path().join(name)).unwrap().len();
     let lens: Vec<u64> = segment_files(dir.path()).iter().map(len).collect();
-    assert_eq!(lens[..3], [12 << 10, 24 << 10, 32 << 10]);
+    assert_eq!(lens[..4], [12 << 10, 48 << 10, 64 << 10, 64 << 10]);
     let large = Chain::after(&log).batch(200_000, 9);
     log.append(std::slice::from_ref(&large)).unwrap();
     log.sync().unwrap();
     let lens: Vec<u64> = segment_files(dir.path()).iter().map(len).collect();
     assert!((200_000..220_000).contains(lens.last().unwrap()));
-    let run = log.reader().read(151, u64::MAX, 10).unwrap();
+    let run = log.reader().read(301, u64::MAX, 10).unwrap();
     assert_eq!(run.bytes, large.bytes());
     // The one after it is of the usual size again.
     fill(&mut log, 10);
     let lens: Vec<u64> = segment_files(dir.path()).iter().map(len).collect();
-    assert_eq!(lens.last(), Some(&(32 << 10)));
+    assert_eq!(lens.last(), Some(&(64 << 10)));
 }
 
 #[test]
