@@ -24,6 +24,14 @@ pub(crate) struct Before {
     pub(crate) next_offset: u64,
 }
 
+/// A header made again.
+pub(crate) struct Rebuilt {
+    pub(crate) header: SegmentHeader,
+    pub(crate) crc: u32,
+    /// It is the one that was written; else it is what the first frame there says, which may have landed there.
+    pub(crate) proven: bool,
+}
+
 /// Where a segment may begin.
 struct Start {
     base_index: u64,
@@ -33,14 +41,14 @@ struct Start {
     term_max: u64,
 }
 
-/// The header of the file, and its checksum; `None` if nothing tells what it was. `find` looks for the entry of an index and a header
+/// The header of the file; `None` if nothing tells what it was. `find` looks for the entry of an index and a header
 /// checksum in the files before.
 pub(crate) fn rebuild(
     file: &Arc<Lenient>,
     generation: u64,
     identity: LogIdentity,
     find: impl Fn(u64, u32) -> io::Result<Option<Before>>,
-) -> io::Result<Option<(SegmentHeader, u32)>> {
+) -> io::Result<Option<Rebuilt>> {
     let file_len = file
         .real_len()
         .max(2 * HEADER_PAGE)
@@ -80,17 +88,26 @@ pub(crate) fn rebuild(
     };
     let mut known = scan.segment_crcs(HEADER_PAGE)?;
     known.extend(footer::segment_crc(file.as_ref(), file_len, &header)?);
-    if let Some(proven) = find_known(&header, before, start.term_max, &known) {
-        return Ok(Some(proven));
+    if let Some((header, crc)) = find_known(&header, before, start.term_max, &known) {
+        let proven = true;
+        return Ok(Some(Rebuilt {
+            header,
+            crc,
+            proven,
+        }));
     }
     // The chain alone says where it belongs. Whether its end can be trusted is then not known.
     Ok(before.map(|before| {
-        let proven = SegmentHeader {
+        let header = SegmentHeader {
             prev_term: before.term,
             after_loss: true,
             ..header
         };
-        (proven, proven.crc())
+        Rebuilt {
+            header,
+            crc: header.crc(),
+            proven: false,
+        }
     }))
 }
 

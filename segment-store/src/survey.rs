@@ -12,7 +12,7 @@ use crate::error::OpenError;
 use crate::fault::Fault;
 use crate::footer;
 use crate::fs::{Fs, FsFile};
-use crate::header_rebuild::{Before, rebuild};
+use crate::header_rebuild::rebuild;
 use crate::lenient::{Lenient, Nothing};
 use crate::log::{LogBase, LogIdentity};
 use crate::scan::Scan;
@@ -21,6 +21,7 @@ use crate::segment::{
     segment_path,
 };
 
+mod before;
 mod runs;
 
 /// A run of consecutive whole frames in one file.
@@ -280,10 +281,15 @@ fn look_at(
         }
         Ok((header, crc)) => (header, crc, true),
         Err(error) if error.is_damage() => {
-            let find = |index, crc| find_before(before, index, crc);
+            let find = |index, crc| before::find(before, index, crc);
             match rebuild(&file, generation, identity, find).map_err(fault)? {
-                Some((header, crc)) => (header, crc, false),
-                None => return Ok(None),
+                Some(rebuilt)
+                    if rebuilt.proven
+                        || !before::overrides(before, &rebuilt.header).map_err(fault)? =>
+                {
+                    (rebuilt.header, rebuilt.crc, false)
+                }
+                _ => return Ok(None),
             }
         }
         Err(error) => return Err(error),
@@ -304,34 +310,6 @@ fn look_at(
         anchored: false,
         proven: Vec::new(),
     }))
-}
-
-/// The entry at `index` in the files before, if it is there and has this header checksum.
-fn find_before(before: &[Sheet], index: u64, crc: u32) -> io::Result<Option<Before>> {
-    let Some(sheet) = before
-        .iter()
-        .rev()
-        .find(|sheet| sheet.header.base_index <= index + 1)
-    else {
-        return Ok(None);
-    };
-    if sheet.header.base_index == index + 1 {
-        let header = &sheet.header;
-        return Ok((header.prev_header_crc == crc).then_some(Before {
-            term: header.prev_term,
-            next_offset: header.base_offset,
-        }));
-    }
-    let mut found = None;
-    for run in sheet.runs(HEADER_PAGE, sheet.header.base_index - 1, index, None)? {
-        if run.last == index && run.last_crc == crc {
-            found = Some(Before {
-                term: run.last_term,
-                next_offset: run.next_offset,
-            });
-        }
-    }
-    Ok(found)
 }
 
 impl Sheet {

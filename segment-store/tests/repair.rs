@@ -271,6 +271,22 @@ fn what_lost_files_held_is_taken_into_the_last_one_that_is_left_however_full_tha
 }
 
 #[test]
+fn the_beginning_of_another_file_behind_a_header_that_rotted_cuts_nothing_off() {
+    let original = Original::make();
+    let earlier = original.files[1].1[4096..8192].to_vec();
+    let (_, fs) = original.spoilt(2, |bytes| {
+        bytes[226] ^= 1;
+        bytes[4096..8192].copy_from_slice(&earlier);
+    });
+    let (log, recovered, _) = mend(&fs, &original.reader, "landed");
+    assert!(recovered.suspect_tail && recovered.last_index > 20);
+    assert_eq!(
+        read_all(&log.reader()).unwrap(),
+        original.frames[..recovered.last_index as usize]
+    );
+}
+
+#[test]
 fn a_log_of_which_nothing_is_left_begins_again_and_is_suspected() {
     let original = Original::make();
     for unlink in [false, true] {
