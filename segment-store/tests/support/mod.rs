@@ -26,7 +26,7 @@ pub(crate) fn identity() -> LogIdentity {
 /// Small segments and a dense index, so that short histories see everything.
 pub(crate) fn small() -> LogOptions {
     LogOptions {
-        segment_bytes_max: 32 << 10,
+        segment_bytes_max: 24 << 10,
         segment_bytes_first: 12 << 10,
         payload_bytes_max: PAYLOAD_MAX,
         index_every_bytes: 256,
