@@ -134,6 +134,11 @@ impl LogReader {
         Ok((until - start).saturating_sub(SEEK_BYTES))
     }
 
+    /// Tells the log that a consumer reads it, so that it keeps in memory what is written: others will read it too.
+    pub fn note_consumer(&self) {
+        self.shared.note_consumer();
+    }
+
     /// Gives up the memory that reading has mapped, for a log that nobody is expected to read soon. It stays in the page cache.
     pub fn unmap_pages(&self) {
         for segment in self.shared.segments.load().iter() {

@@ -122,6 +122,8 @@ pub(crate) struct Shared {
     next_offset: AtomicU64,
     /// Bytes written to the log since it was opened.
     written_bytes: AtomicU64,
+    /// [`Shared::written_bytes`] when a consumer last read; 0 if none has.
+    consumed_at: AtomicU64,
 }
 
 impl Shared {
@@ -131,6 +133,7 @@ impl Shared {
             last_index: AtomicU64::new(end.last_index),
             next_offset: AtomicU64::new(end.next_offset),
             written_bytes: AtomicU64::new(end.end_position),
+            consumed_at: AtomicU64::new(0),
         }
     }
 
@@ -152,5 +155,17 @@ impl Shared {
 
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A consumer reads.
+    pub(crate) fn note_consumer(&self) {
+        self.consumed_at
+            .store(self.written_bytes(), Ordering::Relaxed);
+    }
+
+    /// Whether a consumer has read since the last `bytes` were written.
+    pub(crate) fn is_consumed_within(&self, bytes: u64) -> bool {
+        let consumed_at = self.consumed_at.load(Ordering::Relaxed);
+        consumed_at > 0 && self.written_bytes() - consumed_at < bytes
     }
 }

@@ -194,7 +194,7 @@ pub enum DiskOp {
     Append {
         /// The frames.
         frames: Vec<Frame>,
-        /// Whether the page cache is to keep them: somebody reads this copy. Else it may let go of what is far behind the end.
+        /// Whether the page cache is to keep them: consumers read this copy, as a rule. Else it may let go of what is far behind the end.
         keep_cached: bool,
     },
     /// Cut the log after this index.

@@ -197,6 +197,7 @@ impl Cursor {
                 .await?
                 .map_err(|error| self.failed(&error, out_of_range))?;
         }
+        self.reader.note_consumer();
         let run = self
             .reader
             .read(self.next_index, readable, self.bytes_max)

@@ -76,7 +76,7 @@ impl Log {
         }
         self.tail.dirty = self.last_index() > ended.through;
         self.durable_index = ended.through;
-        self.cached.note(&self.tail.file, ended.position);
+        self.note_cached(ended.position);
         if let Err(error) = self.tail.mark_durable(self.durable_index) {
             return Err(self.poison_tail("writing", error));
         }

@@ -13,6 +13,8 @@ use crate::reader::HOT_BYTES;
 
 /// Let go at a time: one call for many writes.
 const STEP_BYTES: u64 = 4 << 20;
+/// A log that no consumer has read while so many bytes were written has none.
+const CONSUMED_WITHIN_BYTES: u64 = 1 << 30;
 
 /// What was written since the log was first asked to let go, and is in memory still.
 #[derive(Debug, Default)]
@@ -47,10 +49,10 @@ impl Cached {
         }
     }
 
-    /// Lets go of the oldest bytes past [`HOT_BYTES`].
-    fn let_go(&mut self) {
+    /// Lets go of all but the newest `kept` bytes.
+    fn let_go(&mut self, kept: u64) {
         let held: u64 = self.files.iter().map(|file| file.to - file.from).sum();
-        let mut surplus = held.saturating_sub(HOT_BYTES);
+        let mut surplus = held.saturating_sub(kept);
         if surplus < STEP_BYTES {
             return;
         }
@@ -69,14 +71,23 @@ impl Cached {
 }
 
 impl Log {
-    /// Lets the page cache go of what is durable and was appended since [`Log::keep_cached`], but for the last 32 MiB and what readers
-    /// hold. Advice: nothing that is read changes, a late reader waits for the disk.
-    pub fn let_go_cached(&mut self) {
+    /// Lets the page cache go of what is durable and was appended since [`Log::keep_cached`], but for the last `kept` bytes (32 MiB at least)
+    /// and what readers hold. Advice: nothing that is read changes, a late reader waits for the disk.
+    pub fn let_go_cached(&mut self, kept: u64) {
         if !self.tail.dirty {
-            let end = self.tail.contents.end_position;
-            self.cached.note(&self.tail.file, end);
+            self.note_cached(self.tail.contents.end_position);
         }
-        self.cached.let_go();
+        self.cached.let_go(kept.max(HOT_BYTES));
+    }
+
+    /// The tail is durable up to `position`.
+    pub(super) fn note_cached(&mut self, position: u64) {
+        self.cached.note(&self.tail.file, position);
+    }
+
+    /// Whether a consumer has read since the last gigabyte was written.
+    pub fn is_consumed(&self) -> bool {
+        self.shared.is_consumed_within(CONSUMED_WITHIN_BYTES)
     }
 
     /// What is in memory now stays there, whatever is let go later.

@@ -50,7 +50,7 @@ fn told(len: u64) -> (Arc<Told>, Arc<dyn FsFile>) {
 
 fn note(cached: &mut Cached, file: &Arc<dyn FsFile>, to: u64) {
     cached.note(file, to);
-    cached.let_go();
+    cached.let_go(HOT_BYTES);
 }
 
 #[test]
@@ -90,4 +90,27 @@ fn a_segment_that_was_left_goes_whole_once_it_is_far_behind() {
         std::slice::from_ref(&kept)
     );
     assert_eq!(cached.files.len(), 1);
+}
+
+#[test]
+fn a_log_counts_as_consumed_until_a_gigabyte_was_written_after_the_last_read() {
+    let fs: Arc<dyn crate::fs::Fs> = Arc::new(crate::fs::SimFs::new(7));
+    let dir = std::path::Path::new("log");
+    crate::fs::ensure_dir(fs.as_ref(), dir).unwrap();
+    let identity = crate::LogIdentity {
+        cluster: [1; 16],
+        group: 7,
+    };
+    let opened = Log::open(fs, dir, identity, crate::LogOptions::default(), None);
+    let (log, _) = opened.unwrap();
+    assert!(!log.is_consumed());
+    log.reader().note_consumer();
+    assert!(log.is_consumed());
+    let end = &log.tail.contents;
+    log.shared.publish(end, CONSUMED_WITHIN_BYTES - 1);
+    assert!(log.is_consumed());
+    log.shared.publish(end, 1);
+    assert!(!log.is_consumed());
+    log.reader().note_consumer();
+    assert!(log.is_consumed());
 }

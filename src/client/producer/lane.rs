@@ -19,7 +19,7 @@ use tracing::debug;
 use transport::{Limits, RecvHalf, SendHalf};
 
 use super::delivery::Outcome;
-use super::pending::{Batch, Next, Pending};
+use super::pending::{Batch, Next, OnItsWay, Pending};
 use crate::client::ClientError;
 use crate::client::backoff::Backoff;
 use crate::client::link::Cluster;
@@ -84,6 +84,7 @@ struct InFlight {
     /// Batches that went out with it in one request, itself and those behind it; 0 if it is behind another.
     together: usize,
     records: u64,
+    _on_its_way: OnItsWay,
     frame: Bytes,
     outcome: Arc<Outcome>,
     begun: Instant,
@@ -354,11 +355,11 @@ impl Lane {
         self.correlation += 1;
         let (outcome, begun, bytes) = (batch.outcome, batch.begun, batch.bytes);
         self.window_bytes += frame.len();
-        self.pending.sends(frame.len());
         self.window.push_back(InFlight {
             correlation,
             together: 1,
             records,
+            _on_its_way: self.pending.on_its_way(frame.len()),
             frame,
             outcome,
             begun,

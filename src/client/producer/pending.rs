@@ -74,6 +74,19 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
 }
 
+/// A batch that is on its way.
+#[derive(Debug)]
+pub(super) struct OnItsWay {
+    in_flight: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// What the lane's task should do next.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -243,14 +256,11 @@ impl Pending {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// A batch of so many bytes is on its way now.
-    pub(super) fn sends(&self, bytes: usize) {
-        self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// A batch of so many bytes is on its way no longer.
-    pub(super) fn sent(&self, bytes: usize) {
-        self.in_flight.fetch_sub(bytes, Ordering::Relaxed);
+    /// Counts a batch of so many bytes as on its way until what is returned is dropped.
+    pub(super) fn on_its_way(&self, bytes: usize) -> OnItsWay {
+        let in_flight = Arc::clone(&self.in_flight);
+        in_flight.fetch_add(bytes, Ordering::Relaxed);
+        OnItsWay { in_flight, bytes }
     }
 
     /// Settles a batch and gives its share of the buffer back.

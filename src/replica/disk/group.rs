@@ -25,6 +25,10 @@ const SYNC_AFTER: Duration = Duration::from_millis(100);
 /// or until this many bytes wait with it.
 const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
 
+/// What stays in memory of a log that this node leads and nobody consumes: who begins to, not far behind, meets it there. Of one that is consumed
+/// all stays, as long as the system has room.
+const LED_BYTES_KEPT: u64 = 128 << 20;
+
 /// The name of a replica's snapshot files in its folder.
 pub(crate) const SNAPSHOT_NAME: &str = "replica";
 
@@ -138,9 +142,11 @@ impl GroupDisk {
 
     /// Lets the page cache go of what is synced and not read.
     fn let_go_cached(&mut self) {
+        let log = &mut self.files.log;
         match self.keep_cached {
-            true => self.files.log.keep_cached(),
-            false => self.files.log.let_go_cached(),
+            true if log.is_consumed() => log.keep_cached(),
+            true => log.let_go_cached(LED_BYTES_KEPT),
+            false => log.let_go_cached(0),
         }
     }
 

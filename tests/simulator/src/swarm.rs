@@ -19,6 +19,8 @@ pub(crate) const SNAPSHOTS_NEVER: u64 = 65_536;
 pub(crate) const PAYLOAD_MAX: usize = 1 << 16;
 /// Bytes a second at which a peer is brought up, at least: what a run can have missed is there within the time for P10.
 const PACE_MIN: u64 = 2 << 20;
+/// Operations of a disk, at least, that going on in another segment adds, one behind the other.
+const OPERATIONS_OF_ROLL: u64 = 3;
 
 /// A kind of fault, or of interference, that a run may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,17 +223,20 @@ impl Swarm {
             value_len_max: pick(rng, &[32, 200, 3_000]),
             forward: rng.bool(),
         };
-        swarm.draw_retention(apart).with_window_for_pace()
+        swarm.draw_retention(apart).fit_for_pace()
     }
 
     /// What a run can have missed must arrive within the time for P10, also one window of a catch-up at a time: no window is smaller
-    /// than what [`PACE_MIN`] brings while a disk works.
-    fn with_window_for_pace(mut self) -> Swarm {
+    /// than what [`PACE_MIN`] brings while a disk works, and no segment shorter than what it brings while one begins.
+    fn fit_for_pace(mut self) -> Swarm {
         let round_trip = self.disk_delay_max / 2 + MILLI;
         let least = PACE_MIN * round_trip / SECOND;
         // A catch-up has half of it.
         let window = self.in_flight_bytes_max.max(2 * least.next_power_of_two());
         self.in_flight_bytes_max = window;
+        let roll = OPERATIONS_OF_ROLL * self.disk_delay_max / 2;
+        let least = PACE_MIN * roll / SECOND;
+        self.log.segment_bytes_max = self.log.segment_bytes_max.max(least.next_power_of_two());
         self
     }
 

@@ -114,7 +114,6 @@ impl Lane {
             .expect("the caller has found it there");
         self.sent -= usize::from(at < self.sent);
         self.window_bytes -= batch.frame.len();
-        self.pending.sent(batch.frame.len());
         self.pending.settle(&batch.outcome, batch.bytes, result);
     }
 
