@@ -153,10 +153,8 @@ fn check_unstamped(bytes: &[u8], payload_bytes_max: usize) -> Result<FrameHeader
     {
         return Err(FrameError::AlreadyStamped);
     }
-    let frame = bytes.get(..header.frame_len()).ok_or(FrameError::Short {
-        need: header.frame_len(),
-        have: bytes.len(),
-    })?;
+    // All there: the header was checked against that.
+    let frame = &bytes[..header.frame_len()];
     check_padding(frame, &header)?;
     check_payload_crc(frame, &header)?;
     Ok(header)

@@ -20,7 +20,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use plimsoll::client::{Client, Compression};
+use plimsoll::client::{Client, ClientError, Compression};
+use plimsoll::wire::ApiError;
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -199,11 +200,13 @@ async fn on_own_topic<T>(
         measured = measure(&topic) => measured,
         _ = tokio::signal::ctrl_c() => Err(Failure::Message("interrupted".to_owned())),
     };
-    if let Err(error) = client.admin().delete_topic(&topic).await {
+    match client.admin().delete_topic(&topic).await {
+        // Nobody else knows it: an attempt before this one, whose answer was lost, has deleted it.
+        Ok(()) | Err(ClientError::Refused(ApiError::UnknownTopic)) => {}
         // The figures are there all the same.
-        eprintln!(
+        Err(error) => eprintln!(
             "plimsoll: cannot remove the topic {topic} made for the measurement, delete it by hand: {error}"
-        );
+        ),
     }
     measured
 }

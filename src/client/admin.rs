@@ -62,26 +62,21 @@ impl Admin {
         Ok(())
     }
 
-    /// Deletes a topic with all its records. That it is gone when its turn comes is no error: an earlier attempt of the same call, whose
-    /// answer was lost, has deleted it, or somebody else has at the same time.
+    /// Deletes a topic with all its records.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if there is none of that name; [`ClientError::Timeout`].
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
-        self.describe_topic(name).await?;
         let request = Request::DeleteTopic {
             name: name.to_owned(),
         };
         match self
             .cluster
             .call(Target::Controller, &request, self.timeout)
-            .await
+            .await?
         {
-            Ok((_, Reply::TopicDeleted)) | Err(ClientError::Refused(ApiError::UnknownTopic)) => {
-                Ok(())
-            }
-            Ok((node, other)) => Err(unexpected(node, &other)),
-            Err(error) => Err(error),
+            (_, Reply::TopicDeleted) => Ok(()),
+            (node, other) => Err(unexpected(node, &other)),
         }
     }
 

@@ -219,29 +219,6 @@ async fn one_node_and_then_all_nodes_restart_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn topic_that_is_gone_when_the_turn_of_its_deletion_comes_was_deleted() {
-    let cluster = Cluster::start(1);
-    let client = cluster.client().await;
-    let admin = client.admin();
-    admin.create_topic("ships", 1, 1).await.unwrap();
-    // As after a lost answer, the controller is told twice: all three have seen the topic before the first deletion is agreed on.
-    let deletions = tokio::join!(
-        admin.delete_topic("ships"),
-        admin.delete_topic("ships"),
-        admin.delete_topic("ships")
-    );
-    assert!(
-        matches!(deletions, (Ok(()), Ok(()), Ok(()))),
-        "{deletions:?}"
-    );
-    let unknown = admin.delete_topic("ships").await.unwrap_err();
-    assert!(
-        matches!(unknown, ClientError::Refused(ApiError::UnknownTopic)),
-        "{unknown}"
-    );
-}
-
-#[tokio::test]
 async fn topic_deleted_while_a_node_is_down_leaves_no_files_behind_there() {
     let mut cluster = Cluster::start(3);
     let client = cluster.client().await;

@@ -55,7 +55,7 @@ const BUGS: &[Bug] = &[
     bug("reads without a round", "37", 50),
     bug("a leader serves reads before it has applied", "38", 100),
     bug("readers see what is not committed", "39", 20),
-    bug("voters change without a joint membership", "40", 400),
+    bug("voters change without a joint membership", "40", 4_000),
     bug("a membership counts once it is committed", "41", 400),
     bug("a truncated membership stays in force", "43", 400),
     bug(
@@ -69,7 +69,7 @@ const BUGS: &[Bug] = &[
     bug("a snapshot names one entry more than it holds", "53", 50),
     bug("the page cache taken for the disk", "55", 200),
     bug("names that are not synced", "56", 50),
-    bug("names whose sync failed stay", "56", 400),
+    bug("names whose sync failed stay", "56", 4_000),
     bug("a log that is not synced", "57", 50),
     bug("a new segment begins at an offset that is taken", "59", 20),
     bug("the durable mark goes before the sync", "60", 200),
