@@ -108,6 +108,7 @@ impl State {
             return Ok(Outcome::Changed { moves: 0 });
         }
         self.check_known(node)?;
+        self.check_none_leaves(None)?;
         let mut staying = self.staying();
         staying.remove(&node);
         if staying.is_empty() {
@@ -151,7 +152,9 @@ impl State {
             return Ok(Outcome::Changed { moves: 0 });
         }
         self.check_known(old)?;
-        if !self.is_staying_at(new, &address) {
+        let repeated = self.is_staying_at(new, &address);
+        self.check_none_leaves(repeated.then_some(old))?;
+        if !repeated {
             self.check_new(new, &address)?;
             self.join(new, address);
         }
@@ -173,6 +176,7 @@ impl State {
 
     pub(super) fn rebalance(&mut self) -> Result<Outcome, Refusal> {
         self.check_founded()?;
+        self.check_none_leaves(None)?;
         let staying = self.staying();
         let mut placed = self.placed();
         balance::even_out(&mut placed, &staying);
@@ -227,6 +231,17 @@ impl State {
         match self.nodes.is_empty() {
             true => Err(Refusal::Unfounded),
             false => Ok(()),
+        }
+    }
+
+    /// One node leaves at a time. A command that is repeated goes on: it is about `again`.
+    fn check_none_leaves(&self, again: Option<u64>) -> Result<(), Refusal> {
+        let mut leaving = self.nodes.iter().filter(|(_, member)| member.leaving);
+        match leaving.find(|(node, _)| Some(**node) != again) {
+            None => Ok(()),
+            Some((node, _)) => refuse(format!(
+                "node {node} is leaving: wait until `plimsoll cluster status` shows it no longer, or repeat the command that removes it to see how far it is"
+            )),
         }
     }
 

@@ -278,3 +278,24 @@ fn a_preferred_leader_is_one_of_the_replicas_and_moves_nothing() {
     let partition = state.partitions().next().unwrap();
     assert!(partition.replicas[0] == other && partition.settled && partition.version == 0);
 }
+
+#[test]
+fn while_a_node_leaves_no_other_does_and_nothing_changes() {
+    let mut state = cluster(5);
+    assert!(moves(state.apply(Command::RemoveNode { node: 5 })) > 0);
+    let before = state.clone();
+    for command in [
+        Command::RemoveNode { node: 4 },
+        replace(4, 6),
+        Command::Rebalance,
+    ] {
+        let outcome = state.apply(command);
+        let Outcome::Refused(Refusal::InvalidChange { reason }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(reason.starts_with("node 5 is leaving"), "{reason}");
+        assert_eq!(state, before);
+    }
+    // Again is not another.
+    assert_eq!(moves(state.apply(Command::RemoveNode { node: 5 })), 0);
+}

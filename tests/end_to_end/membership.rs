@@ -135,9 +135,14 @@ async fn three_nodes_become_five_and_then_three_others_and_nothing_is_lost() {
     assert_eq!(shares(&five), (1..=5).map(|n| (n, (6, 2))).collect());
     assert_eq!(admin.rebalance().await.unwrap(), 0);
     // The founders go, the seeds of the client among them.
-    for node in [1, 2] {
-        admin.remove_node(node).await.unwrap();
-    }
+    admin.remove_node(1).await.unwrap();
+    let refused = admin.remove_node(2).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("node 1 is leaving"),
+        "{refused}"
+    );
+    until(&admin, |status| nodes(status) == [2, 3, 4, 5]).await;
+    admin.remove_node(2).await.unwrap();
     let three = until(&admin, |status| nodes(status) == [3, 4, 5]).await;
     assert!(settled(&three));
     for (node, (replicas, _)) in shares(&three) {
