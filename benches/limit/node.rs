@@ -74,7 +74,7 @@ pub(crate) fn run(
     LocalSet::new().block_on(&runtime, async {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let endpoint = Endpoint::server(&credentials, listen, options).expect("binds");
-        let mut node = Node::start(folder, streams, (sync, fresh), endpoint.clone());
+        let mut node = Node::start(folder, streams, sync, fresh, endpoint.clone());
         println!("{}", endpoint.local_addr());
         std::io::stdout().flush().expect("the parent reads");
         let others = (1..).zip(told.await.expect("the parent tells"));
@@ -128,7 +128,8 @@ impl Node {
     fn start(
         folder: &Path,
         streams_max: usize,
-        (sync, fresh): (bool, bool),
+        sync: bool,
+        fresh: bool,
         endpoint: Endpoint,
     ) -> Node {
         let streams: Rc<RefCell<Vec<Rc<Progress>>>> = Rc::default();

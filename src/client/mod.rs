@@ -42,7 +42,7 @@ use std::sync::Arc;
 pub use admin::Admin;
 pub use consumer::{Batch, Consumer, ConsumerBuilder, From, Replica};
 pub use error::{ClientError, ConsumeError, ConsumeReason, ProduceError};
-pub use producer::{Ack, Compression, Delivery, Producer, ProducerBuilder};
+pub use producer::{Ack, Compression, Delivery, PRODUCER_BYTES_MAX, Producer, ProducerBuilder};
 pub use record::{ConsumedRecord, Record};
 
 use crate::config::ClientConfig;

@@ -152,9 +152,9 @@ impl State {
             return Ok(Outcome::Changed { moves: 0 });
         }
         self.check_known(old)?;
-        let repeated = self.is_staying_at(new, &address);
-        self.check_none_leaves(repeated.then_some(old))?;
-        if !repeated {
+        let has_joined = self.is_staying_at(new, &address);
+        self.check_none_leaves(has_joined.then_some(old))?;
+        if !has_joined {
             self.check_new(new, &address)?;
             self.join(new, address);
         }

@@ -198,42 +198,19 @@ impl Producers {
 
     /// Notes a batch that was appended at `index`, which is above every index noted before.
     pub(crate) fn appended(&mut self, index: Index, base_offset: u64, stamp: &Stamp) {
-        if let Some(&(last, _)) = self.uncommitted.back() {
-            assert!(index > last, "batch {index} noted after {last}");
-        }
         let producer = self.producers.entry(stamp.producer_id).or_default();
-        producer.batches.push_back(Batch {
-            index,
-            epoch: stamp.epoch,
-            record_count: stamp.record_count,
-            first_sequence: stamp.first_sequence,
-            base_offset,
-        });
-        self.uncommitted.push_back((index, stamp.producer_id));
+        note(&mut self.uncommitted, producer, index, base_offset, stamp);
     }
 
     /// Notes the batches of `frames`, which were appended: all of one producer, whose stamp of the first is `stamp`.
-    pub(crate) fn appended_run(&mut self, stamp: Stamp, frames: &[Frame]) {
+    pub(crate) fn appended_run(&mut self, mut stamp: Stamp, frames: &[Frame]) {
         let producer = self.producers.entry(stamp.producer_id).or_default();
-        let mut first_sequence = stamp.first_sequence;
         for frame in frames {
             let header = frame.header();
-            let &(last, _) = self.uncommitted.back().unwrap_or(&(0, 0));
-            assert!(
-                header.index > last,
-                "batch {} noted after {last}",
-                header.index
-            );
-            producer.batches.push_back(Batch {
-                index: header.index,
-                epoch: stamp.epoch,
-                record_count: header.record_count,
-                first_sequence,
-                base_offset: header.base_offset,
-            });
-            self.uncommitted
-                .push_back((header.index, stamp.producer_id));
-            first_sequence += u64::from(header.record_count);
+            let (index, base_offset) = (header.index, header.base_offset);
+            stamp.record_count = header.record_count;
+            note(&mut self.uncommitted, producer, index, base_offset, &stamp);
+            stamp.first_sequence += u64::from(header.record_count);
         }
     }
 
@@ -369,6 +346,27 @@ impl Batch {
             base_offset: row.base_offset,
         }
     }
+}
+
+/// Notes a batch of `producer` that was appended at `index`, above every index of `uncommitted`.
+fn note(
+    uncommitted: &mut VecDeque<(Index, u64)>,
+    producer: &mut Producer,
+    index: Index,
+    base_offset: u64,
+    stamp: &Stamp,
+) {
+    if let Some(&(last, _)) = uncommitted.back() {
+        assert!(index > last, "batch {index} noted after {last}");
+    }
+    producer.batches.push_back(Batch {
+        index,
+        epoch: stamp.epoch,
+        record_count: stamp.record_count,
+        first_sequence: stamp.first_sequence,
+        base_offset,
+    });
+    uncommitted.push_back((index, stamp.producer_id));
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Replica {
         for frame in frames {
             self.append(frame);
         }
-        self.tail.note_piece(count, whole);
+        self.tail.note_run(count, whole);
     }
 
     pub(super) fn on_command(&mut self, now: Millis, origin: Origin, payload: &[u8]) {

@@ -55,7 +55,7 @@ pub(crate) struct Tail {
     /// The last frames of the log, without gaps: those not known to be durable here.
     frames: VecDeque<Frame>,
     /// Several of `frames` each that lie in one piece, ascending.
-    pieces: VecDeque<Piece>,
+    runs: VecDeque<Run>,
     /// Bytes of `frames`.
     held_bytes: u64,
     /// Bytes of all entries appended since the start (cut ones excluded).
@@ -66,7 +66,7 @@ pub(crate) struct Tail {
 
 /// Frames that lie one behind the other in memory: sent as one.
 #[derive(Debug)]
-struct Piece {
+struct Run {
     first: Index,
     last: Index,
     bytes: Bytes,
@@ -83,7 +83,7 @@ impl Tail {
             base,
             entries,
             frames: VecDeque::new(),
-            pieces: VecDeque::new(),
+            runs: VecDeque::new(),
             held_bytes: 0,
             total_bytes: 0,
             marks: VecDeque::new(),
@@ -145,11 +145,11 @@ impl Tail {
     }
 
     /// Says that the last `count` frames lie in one piece.
-    pub(crate) fn note_piece(&mut self, count: u64, bytes: Bytes) {
+    pub(crate) fn note_run(&mut self, count: u64, bytes: Bytes) {
         if count > 1 {
             let last = self.last().id.index;
             let first = last + 1 - count;
-            self.pieces.push_back(Piece { first, last, bytes });
+            self.runs.push_back(Run { first, last, bytes });
         }
     }
 
@@ -171,8 +171,8 @@ impl Tail {
         while self.marks.back().is_some_and(|(index, _)| *index > after) {
             self.marks.pop_back();
         }
-        while self.pieces.back().is_some_and(|piece| piece.last > after) {
-            self.pieces.pop_back();
+        while self.runs.back().is_some_and(|run| run.last > after) {
+            self.runs.pop_back();
         }
         while let Some(frame) = self.frames.back() {
             if frame.header().index <= after {
@@ -185,12 +185,8 @@ impl Tail {
 
     /// Forgets the frames up to `index` (inclusive): the log on disk has them.
     pub(crate) fn durable(&mut self, index: Index) {
-        while self
-            .pieces
-            .front()
-            .is_some_and(|piece| piece.first <= index)
-        {
-            self.pieces.pop_front();
+        while self.runs.front().is_some_and(|run| run.first <= index) {
+            self.runs.pop_front();
         }
         while let Some(frame) = self.frames.front() {
             if frame.header().index > index {
@@ -254,16 +250,15 @@ impl Tail {
             .expect("the frame is held");
         let mut at = usize::try_from(skip).expect("positions of held frames fit in memory");
         let mut taken = (first - 1, 0);
-        let at_piece = self.pieces.partition_point(|piece| piece.first < first);
-        let mut pieces = self.pieces.range(at_piece..).peekable();
+        let at_run = self.runs.partition_point(|run| run.first < first);
+        let mut runs = self.runs.range(at_run..).peekable();
         while let Some(frame) = self.frames.get(at) {
             let index = frame.header().index;
-            let piece = pieces.next_if(|piece| piece.first == index);
-            let fits = |piece: &&Piece| {
-                piece.last <= last && taken.1 + piece.bytes.len() as u64 <= bytes_max
-            };
-            let (through, bytes) = match piece.filter(fits) {
-                Some(piece) => (piece.last, &piece.bytes),
+            let run = runs.next_if(|run| run.first == index);
+            let fits =
+                |run: &&Run| run.last <= last && taken.1 + run.bytes.len() as u64 <= bytes_max;
+            let (through, bytes) = match run.filter(fits) {
+                Some(run) => (run.last, &run.bytes),
                 None => (index, frame.bytes()),
             };
             let len = bytes.len() as u64;

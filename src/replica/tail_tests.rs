@@ -50,7 +50,7 @@ fn frames_of_one_piece_are_taken_as_one_where_all_of_them_fit() {
     let piece: Vec<u8> = (1..4)
         .flat_map(|at| tail.frames[at].bytes().to_vec())
         .collect();
-    tail.note_piece(3, Bytes::from(piece));
+    tail.note_run(3, Bytes::from(piece));
     let frame = next(&tail, 1, 10);
     tail.push(frame);
     let take = |tail: &Tail, first, last, bytes_max| {
@@ -77,7 +77,7 @@ fn frames_of_one_piece_are_taken_as_one_where_all_of_them_fit() {
     let piece: Vec<u8> = (0..3)
         .flat_map(|at| cut.frames[at].bytes().to_vec())
         .collect();
-    cut.note_piece(3, Bytes::from(piece));
+    cut.note_run(3, Bytes::from(piece));
     cut.truncate(2);
     assert_eq!(take(&cut, 1, 2, 1_000), (2, 256, vec![128; 2]));
 }

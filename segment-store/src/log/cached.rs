@@ -1,8 +1,8 @@
-//! What the page cache keeps of a log: owns which pages it is told to let go, and when.
+//! What the page cache keeps of a log: owns which pages it is told to let go, and when, and whether a log counts as consumed.
 //!
 //! Beside the write walk. A copy that nobody reads need not hold memory: a new page for every page written costs more than the write itself, and what
 //! it pushes out is what somebody does read. Only pages that are on the disk go, far enough behind the end that no reader takes them
-//! for being in memory; those that a reader has touched stay, since they are mapped. Must not know: who reads, why this copy is not read.
+//! for being in memory; those that a reader has touched stay, since they are mapped. Must not know: who reads, who leads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

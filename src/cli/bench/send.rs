@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use plimsoll::client::{Client, Compression, Delivery, Producer, Record};
+use plimsoll::client::{Client, Compression, Delivery, PRODUCER_BYTES_MAX, Producer, Record};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -24,8 +24,6 @@ use crate::cli::output::Failure;
 const AWAITED_MAX: usize = 1 << 14;
 /// Most bytes that one producer of an open loop may have waiting for acks. Above it records wait, and their time runs.
 const BUFFER_BYTES: usize = 64 << 20;
-/// What a producer has on its way at most, however many partitions it has.
-const ROOM_BYTES_MAX: usize = 8 << 20;
 /// Most records that share one reading of the clock, in a closed loop.
 const CLOCK_EVERY_MAX: usize = 16;
 
@@ -148,8 +146,8 @@ impl Sending {
             }
             Room::Batches(batches) => {
                 let partitions = producer.partitions() as usize;
-                let filling = partitions.min(ROOM_BYTES_MAX / self.batch_bytes).max(1);
-                let sent = (batches * partitions).min(ROOM_BYTES_MAX / self.batch_bytes);
+                let filling = partitions.min(PRODUCER_BYTES_MAX / self.batch_bytes).max(1);
+                let sent = (batches * partitions).min(PRODUCER_BYTES_MAX / self.batch_bytes);
                 (sent.max(batches) + filling) * self.records_per_batch()
             }
         };

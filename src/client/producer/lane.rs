@@ -41,7 +41,7 @@ const FORWARD_FOR: Duration = Duration::from_secs(30);
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of all partitions of a producer on their way, above which each sends only one batch at a time: what is queued at nodes costs them memory,
 /// and everybody time.
-const PRODUCER_BYTES_MAX: usize = 8 << 20;
+pub const PRODUCER_BYTES_MAX: usize = 8 << 20;
 /// Bytes after which a write goes out, though more batches wait.
 const WRITE_BYTES: usize = 128 << 10;
 

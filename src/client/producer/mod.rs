@@ -31,6 +31,7 @@ use crate::wire::batch::BATCH_BYTES_MAX;
 
 pub use crate::wire::Codec as Compression;
 pub use delivery::{Ack, Delivery};
+pub use lane::PRODUCER_BYTES_MAX;
 
 use lane::Lane;
 use pending::{Pending, Shared};
