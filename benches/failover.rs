@@ -133,6 +133,8 @@ async fn leader(client: &Client) -> u64 {
     }
 }
 
+/// Making a topic of thousands of partitions takes its time.
+const CREATE_WITHIN: Duration = Duration::from_secs(120);
 /// How long partitions are left alone before a kill, so that they rest.
 const AT_REST: Duration = Duration::from_secs(3);
 
@@ -140,7 +142,8 @@ async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
     let mut cluster = Cluster::start(3).await;
     let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
     let client = Client::connect(&config).await.expect("a node answers");
-    let made = client.admin().create_topic(TOPIC, partitions, 3).await;
+    let admin = client.admin().timeout(CREATE_WITHIN);
+    let made = admin.create_topic(TOPIC, partitions, 3).await;
     made.expect("it is new");
     let producer = client.producer(TOPIC).linger(Duration::ZERO);
     let producer = producer.build().await.expect("the topic is there");

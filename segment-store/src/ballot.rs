@@ -1,6 +1,6 @@
 //! The ballot file: the term a replica is in and the vote it gave there. Owns P1, one vote per term, across any crash.
 //!
-//! On the election walk: [`BallotFile::save`] returns before any reply that depends on it may leave. Must not know: who
+//! On the election walk: [`BallotFile::save`] or [`save_all`] returns before any reply that depends on it may leave. Must not know: who
 //! votes, or why; how the log lies beside it.
 //!
 //! # Why two slots, and both of them
@@ -15,7 +15,8 @@
 //!
 //! One sync fewer would do for crashes alone, but then a damaged newest slot could be a torn write that nobody relied on
 //! *or* a vote that was given and has rotted; taking the older slot in that case votes twice. A ballot changes only at
-//! elections, and the second sync costs a tenth of a millisecond.
+//! elections, and the second sync costs a tenth of a millisecond. Where many replicas elect at once, as when a node is lost, [`save_all`]
+//! has the first slots of all of them synced side by side, then the second.
 //!
 //! Opening brings both slots to the same content again, and writes both: see `recover`. When both are damaged the file is refused: see [`BallotError`].
 
@@ -119,32 +120,108 @@ impl BallotFile {
     /// # Panics
     /// If the term goes back, or a vote given in this term is changed: the caller is about to break consensus.
     pub fn save(&mut self, term: u64, vote: u64) -> Result<(), Fault> {
+        let in_turn = |files: &[&dyn FsFile]| files.iter().map(|file| file.sync_data()).collect();
+        let mut saved = save_with(
+            vec![Save {
+                file: self,
+                term,
+                vote,
+            }],
+            &in_turn,
+        );
+        saved.remove(0)
+    }
+
+    /// What both slots are to say next; `None` if they say so already.
+    fn next(&self, term: u64, vote: u64) -> Option<Slot> {
         let (term_now, vote_now) = (self.current.term, self.current.vote);
         assert!(
             term > term_now || (term == term_now && (vote == vote_now || vote_now == 0)),
             "ballot of term {term_now} with vote {vote_now} cannot become term {term} with vote {vote}"
         );
-        if (term, vote) == (term_now, vote_now) {
-            return Ok(());
-        }
-        if crate::mutation::is("term and vote saved in two writes") {
-            self.current.sequence += 1;
-            self.current.term = term;
-            for number in 0..2 {
-                write_slot(self.file.as_ref(), &self.path, number, self.current)?;
-            }
-        }
-        let next = Slot {
+        ((term, vote) != (term_now, vote_now)).then_some(Slot {
             sequence: self.current.sequence + 1,
             term,
             vote,
             ..self.current
-        };
-        for number in 0..2 {
-            write_slot(self.file.as_ref(), &self.path, number, next)?;
+        })
+    }
+}
+
+/// A ballot to be saved, as by [`BallotFile::save`].
+#[derive(Debug)]
+pub struct Save<'a> {
+    /// Where.
+    pub file: &'a mut BallotFile,
+    /// The term.
+    pub term: u64,
+    /// The vote; 0 for none.
+    pub vote: u64,
+}
+
+/// Saves ballots of several replicas, each as [`BallotFile::save`] does, their syncs side by side. Gives what became of each, in order.
+pub fn save_all(fs: &dyn Fs, saves: Vec<Save<'_>>) -> Vec<Result<(), Fault>> {
+    save_with(saves, &|files| fs.sync_all(files))
+}
+
+/// Syncs all of these files, and says what became of each.
+type Sync<'a> = &'a dyn Fn(&[&dyn FsFile]) -> Vec<io::Result<()>>;
+
+fn save_with(mut saves: Vec<Save<'_>>, sync: Sync<'_>) -> Vec<Result<(), Fault>> {
+    let next = saves
+        .iter()
+        .map(|save| save.file.next(save.term, save.vote));
+    let mut next: Vec<Option<Slot>> = next.collect();
+    let mut results: Vec<Result<(), Fault>> = next.iter().map(|_| Ok(())).collect();
+    if crate::mutation::is("term and vote saved in two writes") {
+        let terms_alone = saves.iter().zip(&next).map(|(save, next)| {
+            next.map(|next| Slot {
+                vote: save.file.current.vote,
+                ..next
+            })
+        });
+        let terms_alone: Vec<Option<Slot>> = terms_alone.collect();
+        write_both_slots(&saves, &terms_alone, sync, &mut results);
+        for slot in next.iter_mut().flatten() {
+            slot.sequence += 1;
         }
-        self.current = next;
-        Ok(())
+    }
+    write_both_slots(&saves, &next, sync, &mut results);
+    for ((save, next), result) in saves.iter_mut().zip(next).zip(&results) {
+        if let (Some(next), Ok(())) = (next, result) {
+            save.file.current = next;
+        }
+    }
+    results
+}
+
+/// The first slot of every file, durable; then the second. A file that fails is left alone from there on.
+fn write_both_slots(
+    saves: &[Save<'_>],
+    next: &[Option<Slot>],
+    sync: Sync<'_>,
+    results: &mut [Result<(), Fault>],
+) {
+    for number in 0..2 {
+        let mut written = Vec::with_capacity(saves.len());
+        for (at, save) in saves.iter().enumerate() {
+            if let (Some(slot), Ok(())) = (next[at], &results[at]) {
+                results[at] =
+                    write_unsynced(save.file.file.as_ref(), &save.file.path, number, slot);
+                if results[at].is_ok() {
+                    written.push(at);
+                }
+            }
+        }
+        if crate::mutation::is("a ballot that is not synced") {
+            continue;
+        }
+        let files = written.iter().map(|at| saves[*at].file.file.as_ref());
+        let files: Vec<&dyn FsFile> = files.collect();
+        for (at, synced) in written.into_iter().zip(sync(&files)) {
+            let path = &saves[at].file.path;
+            results[at] = synced.map_err(|error| Fault::new("syncing", path, error));
+        }
     }
 }
 
@@ -318,10 +395,14 @@ fn read_slot(file: &dyn FsFile, number: usize) -> Result<Slot, SlotError> {
     Ok(Slot::decode(&bytes)?)
 }
 
-fn write_slot(file: &dyn FsFile, path: &Path, number: usize, slot: Slot) -> Result<(), Fault> {
+fn write_unsynced(file: &dyn FsFile, path: &Path, number: usize, slot: Slot) -> Result<(), Fault> {
     let page = slot.encode().seal();
     file.write_all_at(&page, position(number))
-        .map_err(|error| Fault::new("writing", path, error))?;
+        .map_err(|error| Fault::new("writing", path, error))
+}
+
+fn write_slot(file: &dyn FsFile, path: &Path, number: usize, slot: Slot) -> Result<(), Fault> {
+    write_unsynced(file, path, number, slot)?;
     if crate::mutation::is("a ballot that is not synced") {
         return Ok(());
     }

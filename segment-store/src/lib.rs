@@ -40,7 +40,7 @@ pub mod unsynced;
 pub mod verify;
 mod view;
 
-pub use ballot::{BallotError, BallotFile};
+pub use ballot::{BallotError, BallotFile, Save};
 pub use data_dir::{DataDir, DataDirError};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;

@@ -27,8 +27,13 @@ impl Backoff {
 
     /// The next pause: half of it fixed, half random.
     pub(super) fn pause(&mut self) -> Duration {
-        let pause = self.next.mul_f64(0.5 + 0.5 * fastrand::f64());
+        self.pause_up_to(BACKOFF_MAX)
+    }
+
+    /// The next pause, where one longer than `longest` is of no use.
+    pub(super) fn pause_up_to(&mut self, longest: Duration) -> Duration {
+        let pause = self.next.min(longest);
         self.next = (self.next * 2).min(BACKOFF_MAX);
-        pause
+        pause.mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 }

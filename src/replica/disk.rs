@@ -4,8 +4,9 @@
 //! durable: batches of a group that arrive before its turn share one sync. Must not know the rules of consensus, nor who waits. It is
 //! the middle of the produce and append walks: what it reports durable releases the acks.
 //!
-//! The work itself is in [`worker`], what becomes of one group's in [`group`].
+//! The work itself is in [`worker`], what becomes of one group's in [`group`], and votes in [`ballots`].
 
+mod ballots;
 mod group;
 mod worker;
 
@@ -170,7 +171,7 @@ fn run(
     loop {
         // Group commit: whatever arrived for a group before its turn shares one sync.
         while let Ok(works) = queue.try_recv() {
-            take_in(&mut worker, works, report);
+            take_in(&mut worker, works);
         }
         if worker.next_due().is_some_and(|due| due <= Instant::now()) {
             worker.sync_next(report);
@@ -180,7 +181,7 @@ fn run(
             continue;
         }
         match queue.recv_timeout(idle_time(&worker)) {
-            Ok(works) => take_in(&mut worker, works, report),
+            Ok(works) => take_in(&mut worker, works),
             Err(RecvTimeoutError::Timeout) => worker.try_again(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -200,10 +201,10 @@ fn idle_time(worker: &DiskWorker) -> Duration {
     }
 }
 
-fn take_in(worker: &mut DiskWorker, works: Vec<Work>, report: &mut dyn FnMut(DiskReport)) {
+fn take_in(worker: &mut DiskWorker, works: Vec<Work>) {
     for work in works {
         match work {
-            Work::Job(job) => worker.take_in(job, report),
+            Work::Job(job) => worker.take_in(job),
             Work::Shared { group, disk } => worker.take_over(group, disk),
             Work::Unsynced { group, due } => worker.note_unsynced(group, due),
         }

@@ -68,6 +68,11 @@ pub trait Fs: Send + Sync + Debug {
     /// Bytes an unprivileged process may still write on the disk that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
+    /// Calls [`FsFile::sync_data`] of each, all of them whatever becomes of one; side by side where that takes less time.
+    fn sync_all(&self, files: &[&dyn FsFile]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync_data()).collect()
+    }
+
     /// Takes the exclusive lock of the file `path`, creating it if needed; dropping the result releases it, and so does
     /// the end of the process, however it ends.
     ///

@@ -1,6 +1,6 @@
 //! Latency against rate, as a picture.
 //!
-//! Owns the drawing: SVG, both axes logarithmic, a line for each quantile. Must not know how the points were measured.
+//! Owns the drawing: SVG, both axes logarithmic, a line for each quantile, a legend. Must not know how the points were measured.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::cli::output::Failure;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 /// Room for the labels.
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
@@ -60,47 +60,40 @@ impl Plot {
     }
 }
 
-/// One axis: decades from the least to the greatest value, laid over a stretch of the picture.
+/// One axis: from the step (1, 2, 5, 10, 20, ...) below the least value to the one above the greatest, laid over a stretch of the picture.
 struct Axis {
-    least: i32,
-    greatest: i32,
+    steps: Vec<f64>,
     from: f64,
     to: f64,
 }
 
 impl Axis {
     fn new(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
-        let logs: Vec<f64> = values
-            .filter(|value| *value > 0.0)
-            .map(f64::log10)
-            .collect();
-        let least = logs.iter().copied().fold(f64::INFINITY, f64::min);
-        let greatest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if logs.is_empty() {
-            return Self {
-                least: 0,
-                greatest: 1,
-                from,
-                to,
-            };
+        let values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = values.iter().copied().fold(0.0, f64::max);
+        let mut steps = vec![1.0, 10.0];
+        if !values.is_empty() {
+            let decades = least.log10().floor() as i32..=greatest.log10().ceil() as i32;
+            let all =
+                decades.flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)));
+            let all: Vec<f64> = all.collect();
+            let first = all.iter().rposition(|step| *step <= least).unwrap_or(0);
+            let last = all.iter().position(|step| *step >= greatest);
+            // One value alone gets an axis, too.
+            let last = last.unwrap_or(all.len() - 1).max(first + 1);
+            steps = all[first..=last].to_vec();
         }
-        let least = least.floor() as i32;
-        Self {
-            least,
-            greatest: (greatest.ceil() as i32).max(least + 1),
-            from,
-            to,
-        }
+        Self { steps, from, to }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let least = f64::from(self.least);
-        let share = (value.log10() - least) / (f64::from(self.greatest) - least);
+        let (least, greatest) = (
+            self.steps[0].log10(),
+            self.steps[self.steps.len() - 1].log10(),
+        );
+        let share = (value.log10() - least) / (greatest - least);
         self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
-    }
-
-    fn decades(&self) -> impl Iterator<Item = f64> {
-        (self.least..=self.greatest).map(|power| 10_f64.powi(power))
     }
 }
 
@@ -113,7 +106,7 @@ fn svg(points: &[Point], title: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"28\" font-size=\"15\">{title}</text>\n"
+         <text x=\"{LEFT}\" y=\"26\" font-size=\"15\">{title}</text>\n"
     );
     let drawn = axes(&mut svg, &across, &up).and_then(|()| lines(&mut svg, points, &across, &up));
     drawn.expect("a string takes every write");
@@ -123,19 +116,17 @@ fn svg(points: &[Point], title: &str) -> String {
 
 fn axes(svg: &mut String, across: &Axis, up: &Axis) -> std::fmt::Result {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-    for rate in across.decades() {
-        let (x, y) = (across.at(rate), bottom + 18.0);
+    for rate in &across.steps {
+        let (x, y) = (across.at(*rate), bottom + 18.0);
         writeln!(
             svg,
-            "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"#dddddd\"/>"
-        )?;
-        writeln!(
-            svg,
-            "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{rate}</text>"
+            "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"#dddddd\"/>\n\
+             <text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
+            grouped(*rate)
         )?;
     }
-    for ms in up.decades() {
-        let y = up.at(ms);
+    for ms in &up.steps {
+        let y = up.at(*ms);
         writeln!(
             svg,
             "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#dddddd\"/>"
@@ -143,19 +134,37 @@ fn axes(svg: &mut String, across: &Axis, up: &Axis) -> std::fmt::Result {
         let (x, y) = (LEFT - 8.0, y + 4.0);
         writeln!(
             svg,
-            "<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{ms}</text>"
+            "<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
+            grouped(*ms)
         )?;
     }
-    let (middle, below) = ((LEFT + right) / 2.0, HEIGHT - 18.0);
+    let (middle, below) = ((LEFT + right) / 2.0, HEIGHT - 16.0);
+    let beside = (TOP + bottom) / 2.0;
     writeln!(
         svg,
-        "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">records offered per second</text>"
-    )?;
-    writeln!(svg, "<text x=\"18\" y=\"{TOP}\" dy=\"-8\">ms</text>")
+        "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">records offered per second</text>\n\
+         <text transform=\"translate(18 {beside}) rotate(-90)\" text-anchor=\"middle\">time to the ack, milliseconds</text>"
+    )
+}
+
+/// A step as people write it: thousands set apart, no more digits behind the point than it has.
+fn grouped(step: f64) -> String {
+    if step < 1.0 {
+        return format!("{}", (step * 1e6).round() / 1e6);
+    }
+    let digits = format!("{step:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn lines(svg: &mut String, points: &[Point], across: &Axis, up: &Axis) -> std::fmt::Result {
-    for (name, colour, figure) in LINES {
+    for (number, (name, colour, figure)) in LINES.into_iter().enumerate() {
         let places: Vec<(f64, f64)> = points
             .iter()
             .map(|point| (across.at(point.rate), up.at(figure(&point.latency))))
@@ -175,13 +184,18 @@ fn lines(svg: &mut String, points: &[Point], across: &Axis, up: &Axis) -> std::f
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
             )?;
         }
-        if let Some((x, y)) = places.last() {
-            let (x, y) = (x + 8.0, y + 4.0);
-            writeln!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{colour}\">{name}</text>"
-            )?;
-        }
+        // The legend, in the order of the lines: the greatest on top.
+        let (x, y) = (
+            WIDTH - RIGHT + 14.0,
+            TOP + 14.0 + 20.0 * (LINES.len() - 1 - number) as f64,
+        );
+        writeln!(
+            svg,
+            "<path d=\"M{x} {y}h22\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
+             <text x=\"{}\" y=\"{}\">{name}</text>",
+            x + 28.0,
+            y + 4.0
+        )?;
     }
     Ok(())
 }
@@ -222,9 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn axis_puts_decades_at_equal_distances() {
-        let axis = Axis::new([3.0, 500.0].into_iter(), 0.0, 300.0);
-        let places: Vec<i64> = axis.decades().map(|v| axis.at(v).round() as i64).collect();
-        assert_eq!(places, [0, 100, 200, 300]);
+    fn axis_goes_in_steps_of_one_two_five_and_just_holds_all_values() {
+        let axis = |values: &[f64]| Axis::new(values.iter().copied(), 0.0, 300.0).steps;
+        assert_eq!(axis(&[3.0, 40.0]), [2.0, 5.0, 10.0, 20.0, 50.0]);
+        assert_eq!(axis(&[5.0]), [5.0, 10.0]);
+        assert_eq!(axis(&[0.3, 1.0]).len(), 3);
+    }
+
+    #[test]
+    fn equal_ratios_lie_at_equal_distances() {
+        let axis = Axis::new([1.0, 1000.0].into_iter(), 0.0, 300.0);
+        let places = [1.0, 10.0, 100.0, 1000.0].map(|value| axis.at(value).round());
+        assert_eq!(places, [0.0, 100.0, 200.0, 300.0]);
+    }
+
+    #[test]
+    fn labels_read_as_people_write_them() {
+        let labels = [0.02, 0.5, 1.0, 200.0, 5000.0, 1e6].map(grouped);
+        assert_eq!(labels, ["0.02", "0.5", "1", "200", "5,000", "1,000,000"]);
     }
 }

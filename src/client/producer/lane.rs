@@ -29,7 +29,9 @@ use crate::wire::{
 };
 
 /// Silence of a leader that owes an ack, after which the other nodes are asked who leads.
-const SUSPECT_AFTER: Duration = Duration::from_millis(300);
+const SUSPECT_AFTER: Duration = Duration::from_millis(200);
+/// While nobody leads, that is asked again no later than this: many lanes that do so ask once.
+const LEADERLESS_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Time for asking them, while acks are not read.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node that went away is not dialed again, while another may take over.
@@ -99,8 +101,8 @@ struct Stream {
     until: Option<Instant>,
     send: SendHalf,
     recv: RecvHalf,
-    /// When the leader last gave a sign, or was first owed one.
-    heard: Instant,
+    /// When to ask who leads, unless there is a sign of the leader before.
+    ask_at: Instant,
 }
 
 /// Why a stream is of no more use.
@@ -109,6 +111,8 @@ enum Over {
     Done,
     /// Go on at once with another stream.
     Again,
+    /// Go on with another stream once somebody leads.
+    Leaderless,
     /// Go on with another stream after a pause.
     Pause,
 }
@@ -156,6 +160,7 @@ impl Lane {
             match over {
                 Over::Done => return,
                 Over::Again => {}
+                Over::Leaderless => sleep(self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX)).await,
                 Over::Pause => sleep(self.backoff.pause()).await,
             }
         }
@@ -225,7 +230,7 @@ impl Lane {
             until: forward.then(|| Instant::now() + FORWARD_FOR),
             send,
             recv,
-            heard: Instant::now(),
+            ask_at: Instant::now() + SUSPECT_AFTER,
         })
     }
 
@@ -272,14 +277,17 @@ impl Lane {
                     .map(|relay| (relay, true))
                     .ok_or_else(|| self.trouble(format!("node {leader} cannot be reached")))
             }
-            _ => Err(self.trouble(String::from("the partition has no leader"))),
+            _ => {
+                self.trouble(String::from("the partition has no leader"));
+                Err(Over::Leaderless)
+            }
         }
     }
 
     /// Sends and receives until the stream is of no more use.
     async fn serve(&mut self, stream: &mut Stream) -> Over {
         loop {
-            let mut wake_at = self.deadline().min(stream.heard + SUSPECT_AFTER);
+            let mut wake_at = self.deadline().min(stream.ask_at);
             if stream.until.is_some_and(|until| Instant::now() >= until) {
                 if self.window.is_empty() {
                     return Over::Again;
@@ -304,7 +312,7 @@ impl Lane {
                     if let ControlFlow::Break(over) = self.receive(stream.node, received) {
                         return over;
                     }
-                    stream.heard = Instant::now();
+                    stream.ask_at = Instant::now() + SUSPECT_AFTER;
                 }
                 () = self.pending.bell(), if self.has_room() => {}
                 () = sleep_until(wake_at), if !idle => {
@@ -370,7 +378,7 @@ impl Lane {
     /// Sends what of the window has not gone out on this stream, many small batches in one write, taking in acks meanwhile.
     async fn send(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
         if self.sent == 0 {
-            stream.heard = Instant::now();
+            stream.ask_at = Instant::now() + SUSPECT_AFTER;
         }
         let (node, give_up) = (stream.node, self.deadline());
         let mut bytes = 0;
@@ -382,7 +390,6 @@ impl Lane {
         }
         let mut sending = pin!(stream.send.flush());
         loop {
-            let suspect_at = stream.heard + SUSPECT_AFTER;
             tokio::select! {
                 biased;
                 sent = &mut sending => {
@@ -393,10 +400,10 @@ impl Lane {
                 }
                 received = stream.recv.recv(&LIMITS) => {
                     self.receive(node, received)?;
-                    stream.heard = Instant::now();
+                    stream.ask_at = Instant::now() + SUSPECT_AFTER;
                 }
-                () = sleep_until(suspect_at.min(give_up)) => {
-                    self.suspect(node, stream.forward, &mut stream.heard).await?;
+                () = sleep_until(stream.ask_at.min(give_up)) => {
+                    self.suspect(node, stream.forward, &mut stream.ask_at).await?;
                 }
             }
         }
@@ -436,12 +443,12 @@ impl Lane {
     /// Time has passed: gives up what is too old, and wonders about a leader that is silent.
     async fn look_around(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
         if self.window.is_empty() {
-            stream.heard = Instant::now();
+            stream.ask_at = Instant::now() + SUSPECT_AFTER;
         }
-        if Instant::now() < self.deadline().min(stream.heard + SUSPECT_AFTER) {
+        if Instant::now() < self.deadline().min(stream.ask_at) {
             return ControlFlow::Continue(());
         }
-        self.suspect(stream.node, stream.forward, &mut stream.heard)
+        self.suspect(stream.node, stream.forward, &mut stream.ask_at)
             .await
     }
 
@@ -450,25 +457,26 @@ impl Lane {
         &mut self,
         node: u64,
         forward: bool,
-        heard: &mut Instant,
+        ask_at: &mut Instant,
     ) -> ControlFlow<Over> {
         if Instant::now() >= self.deadline() {
             self.expire();
             return ControlFlow::Break(Over::Again);
         }
         if forward {
-            *heard = Instant::now();
+            *ask_at = Instant::now() + SUSPECT_AFTER;
             return ControlFlow::Continue(());
         }
         let asked = timeout(ASK_TIMEOUT, self.cluster.refresh(&self.topic, Some(node))).await;
-        *heard = Instant::now();
+        *ask_at = Instant::now() + self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX);
         let leader = self
             .cluster
             .leader(self.group)
             .filter(|leader| *leader != node);
         match (asked, leader) {
             (Ok(Ok(_)), Some(_)) => {
-                ControlFlow::Break(self.lost(node, "it fell silent, and another leads"))
+                self.lost(node, "it fell silent, and another leads");
+                ControlFlow::Break(Over::Again)
             }
             _ => ControlFlow::Continue(()),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use segment_store::fs::Fs;
 use segment_store::snapshot::{self, WriteError};
-use segment_store::{AppendError, BegunSync, EndedSync, Frame, unsynced};
+use segment_store::{AppendError, BegunSync, EndedSync, Fault, Frame, Save, unsynced};
 
 use super::Durability;
 use crate::mutation;
@@ -237,16 +237,28 @@ impl GroupDisk {
         }
     }
 
-    pub(super) fn save_ballot(&mut self, ballot: Ballot, report: Report<'_>) {
-        if self.poisoned {
-            return;
+    /// Whether nothing of the group is written any more.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// What saves `ballot`; [`GroupDisk::ballot_saved`] is to follow.
+    pub(super) fn save_ballot(&mut self, ballot: Ballot) -> Save<'_> {
+        Save {
+            file: &mut self.files.ballot,
+            term: ballot.term,
+            vote: ballot.vote.unwrap_or(0),
         }
+    }
+
+    pub(super) fn ballot_saved(
+        &mut self,
+        ballot: Ballot,
+        saved: Result<(), Fault>,
+        report: Report<'_>,
+    ) {
         let group = self.group;
-        match self
-            .files
-            .ballot
-            .save(ballot.term, ballot.vote.unwrap_or(0))
-        {
+        match saved {
             Ok(()) => report(DiskReport::BallotDurable { group, ballot }),
             Err(_) if mutation::is("votes after a failed write") => {
                 report(DiskReport::BallotDurable { group, ballot });

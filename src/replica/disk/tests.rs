@@ -184,9 +184,7 @@ fn failed_sync_ends_one_group_and_leaves_the_others() {
 fn what_is_synced_is_reported_before_the_mark_that_says_so_is_written() {
     let mut bench = Bench::new(1);
     for job in append_each(1, frames(1, 1, 100)) {
-        bench
-            .worker
-            .take_in(job, &mut |report| panic!("{report:?}"));
+        bench.worker.take_in(job);
     }
     let fs = bench.fs.clone();
     let mut at_report = Vec::new();
@@ -221,9 +219,7 @@ fn each_group_is_reported_before_the_next_one_is_synced() {
     let mut bench = Bench::new(2);
     for group in 1..=2 {
         for job in append_each(group, frames(group, 1, 100)) {
-            bench
-                .worker
-                .take_in(job, &mut |report| panic!("{report:?}"));
+            bench.worker.take_in(job);
         }
     }
     for group in 1..=2 {
@@ -301,6 +297,71 @@ fn ballot_is_synced_before_it_is_reported_however_acks_go() {
     let path = Path::new("/1/ballot");
     let (_, saved) = segment_store::BallotFile::open(fs.as_ref(), path).unwrap();
     assert_eq!(saved, (2, 1));
+}
+
+#[test]
+fn ballots_of_many_groups_are_durable_before_any_is_told_and_leave_before_any_append() {
+    let mut bench = Bench::new(3);
+    let ballot = |term| Ballot {
+        term,
+        vote: Some(1),
+    };
+    let save = |group, term| DiskJob::Write {
+        group,
+        ballot: Some(ballot(term)),
+        ops: Vec::new(),
+    };
+    bench
+        .worker
+        .take_in(write(3, vec![(1, append(frames(3, 1, 100)))]));
+    for group in 1..=3 {
+        bench.worker.take_in(save(group, 1));
+    }
+    bench.worker.take_in(save(2, 5));
+    let mut reports = Vec::new();
+    assert!(bench.worker.work_once(&mut |report| reports.push(report)));
+    let told = [(1, 1), (2, 5), (3, 1)].map(|(group, term)| DiskReport::BallotDurable {
+        group,
+        ballot: ballot(term),
+    });
+    assert_eq!(format!("{reports:?}"), format!("{told:?}"));
+    bench.fs.power_cycle();
+    let fs: Arc<dyn Fs> = Arc::new(bench.fs.clone());
+    for (group, term) in [(1, 1), (2, 5), (3, 1)] {
+        let path = PathBuf::from(format!("/{group}/ballot"));
+        let (_, saved) = segment_store::BallotFile::open(fs.as_ref(), &path).unwrap();
+        assert_eq!(saved, (term, 1));
+    }
+}
+
+#[test]
+fn ballot_whose_sync_fails_is_never_told_and_harms_no_other_group() {
+    let mut bench = Bench::new(3);
+    bench.fs.inject(
+        When::NextOn(PathBuf::from("/2/ballot")),
+        Injection::FailedSync,
+    );
+    let ballot = Ballot {
+        term: 1,
+        vote: Some(1),
+    };
+    let jobs = (1..=3).map(|group| DiskJob::Write {
+        group,
+        ballot: Some(ballot),
+        ops: Vec::new(),
+    });
+    let reports = bench.worker.turn(jobs.collect());
+    assert!(
+        matches!(
+            reports[..],
+            [
+                DiskReport::BallotDurable { group: 1, .. },
+                DiskReport::Fault { group: 2, .. },
+                DiskReport::BallotDurable { group: 3, .. }
+            ]
+        ),
+        "{reports:?}"
+    );
 }
 
 /// A loop's end of the threads, with one group whose acks do not wait.

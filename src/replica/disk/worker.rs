@@ -2,7 +2,7 @@
 //!
 //! On the produce and append walks. Must not know how a group's operations are carried out.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::Durability;
 use super::group::GroupDisk;
 use crate::mutation;
+use crate::raft::Ballot;
 use crate::replica::jobs::{DiskJob, DiskReport};
 use crate::replica::meters::Meters;
 
@@ -23,10 +24,12 @@ const PANICKED: &str = "a panic on the other side ends the node";
 /// The groups of a node, and which of them have something to do.
 #[derive(Debug)]
 pub struct DiskWorker {
-    fs: Arc<dyn Fs>,
+    pub(super) fs: Arc<dyn Fs>,
     meters: Meters,
     durability: Durability,
     groups: HashMap<u64, Slot>,
+    /// The newest ballot of each group that has one to be saved.
+    pub(super) ballots: BTreeMap<u64, Ballot>,
     /// Groups with work, in the order in which it came.
     ready: VecDeque<u64>,
     /// Groups whose operations wait for room.
@@ -51,6 +54,7 @@ impl DiskWorker {
             meters,
             durability,
             groups: HashMap::new(),
+            ballots: BTreeMap::new(),
             ready: VecDeque::new(),
             stalled: BTreeSet::new(),
             unsynced: VecDeque::new(),
@@ -71,7 +75,7 @@ impl DiskWorker {
     pub fn turn(&mut self, jobs: Vec<DiskJob>) -> Vec<DiskReport> {
         let mut reports = Vec::new();
         for job in jobs {
-            self.take_in(job, &mut |report| reports.push(report));
+            self.take_in(job);
         }
         while self.work_once(&mut |report| reports.push(report)) {}
         reports
@@ -83,8 +87,8 @@ impl DiskWorker {
         self.turn(Vec::new())
     }
 
-    /// Takes a job into the queue of its group. A ballot is saved at once: it never waits for the log.
-    pub(super) fn take_in(&mut self, job: DiskJob, report: &mut dyn FnMut(DiskReport)) {
+    /// Takes a job into the queue of its group.
+    pub(super) fn take_in(&mut self, job: DiskJob) {
         match job {
             DiskJob::Open { group, files } => {
                 let disk = GroupDisk::new(group, *files, self.durability);
@@ -95,11 +99,9 @@ impl DiskWorker {
                     return;
                 };
                 let mut disk = lock(&slot.disk);
-                if let Some(ballot) = ballot {
-                    disk.save_ballot(ballot, report);
-                }
                 disk.queue(ops);
                 drop(disk);
+                self.ballots.extend(ballot.map(|ballot| (group, ballot)));
                 self.make_ready(group);
             }
             DiskJob::Close { group, done } => match self.groups.get_mut(&group) {
@@ -131,8 +133,12 @@ impl DiskWorker {
         }
     }
 
-    /// Does all that one group has queued. False if no group has anything.
+    /// Saves the ballots that are queued, which never wait for a log; without any, does all that one group has queued. False if no group has
+    /// anything.
     pub(super) fn work_once(&mut self, report: &mut dyn FnMut(DiskReport)) -> bool {
+        if self.save_ballots(report) {
+            return true;
+        }
         let Some(group) = self.ready.pop_front() else {
             return false;
         };
@@ -203,6 +209,18 @@ impl DiskWorker {
         }
         // Who asked may have given up waiting.
         let _ = done.send(());
+    }
+
+    /// The groups of these that are here, held.
+    pub(super) fn hold<T>(
+        &self,
+        groups: impl IntoIterator<Item = (u64, T)>,
+    ) -> Vec<(T, MutexGuard<'_, GroupDisk>)> {
+        let held = groups.into_iter().filter_map(|(group, with)| {
+            let slot = self.groups.get(&group)?;
+            Some((with, lock(&slot.disk)))
+        });
+        held.collect()
     }
 
     fn make_ready(&mut self, group: u64) {

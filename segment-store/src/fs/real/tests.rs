@@ -217,3 +217,54 @@ fn populating_past_the_end_of_a_map_is_an_error() {
         .unwrap();
     assert!(map.populate(0..4097).is_err());
 }
+
+/// A file of which only the sync matters.
+#[derive(Debug)]
+struct Synced {
+    times: AtomicUsize,
+    fails: bool,
+}
+
+impl FsFile for Synced {
+    fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        unreachable!("nothing is written")
+    }
+
+    fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        unreachable!("nothing is read")
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        match self.fails {
+            true => Err(io::ErrorKind::BrokenPipe.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        0
+    }
+
+    fn map(&self) -> io::Result<Arc<dyn MapRead>> {
+        unreachable!("nothing is mapped")
+    }
+}
+
+#[test]
+fn syncs_side_by_side_reach_every_file_once_and_each_result_is_its_own() {
+    for count in [0, 1, SYNCS_A_THREAD * 2 - 1, SYNCS_A_THREAD * 2, 333] {
+        let file = |number| Synced {
+            times: AtomicUsize::new(0),
+            fails: number % 7 == 3,
+        };
+        let files: Vec<Synced> = (0..count).map(file).collect();
+        let told: Vec<&dyn FsFile> = files.iter().map(|file| -> &dyn FsFile { file }).collect();
+        let results = RealFs.sync_all(&told);
+        assert_eq!(results.len(), count);
+        for (file, result) in files.iter().zip(results) {
+            assert_eq!(file.times.load(Ordering::Relaxed), 1);
+            assert_eq!(result.is_err(), file.fails);
+        }
+    }
+}

@@ -72,13 +72,13 @@ impl Lane {
             self.cluster.forget_leader(self.group, node);
             let elsewhere = leader.as_ref().filter(|(leader, _)| *leader != node);
             let Some((leader, address)) = elsewhere else {
-                return ControlFlow::Break(Over::Pause);
+                return ControlFlow::Break(Over::Leaderless);
             };
             self.cluster.learn_leader(self.group, *leader, address);
             // Nodes may disagree for a moment: only the first hint is followed without a pause.
             let first = self.avoid.is_none();
             self.avoid = Some((node, Instant::now() + AVOID_FOR));
-            return ControlFlow::Break(if first { Over::Again } else { Over::Pause });
+            return ControlFlow::Break(if first { Over::Again } else { Over::Leaderless });
         }
         if matches!(
             error,
