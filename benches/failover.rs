@@ -3,8 +3,9 @@
 //! Three `plimsoll serve` processes. First with one partition: a producer sends a record each millisecond, each acked alone; the leader is
 //! killed, and the clock runs from the kill to the first ack of a record sent after it. Then with many partitions, at rest: the node that
 //! leads most of them is killed, a record goes to each partition at that moment, and the clock runs until the last of them is acked: then
-//! all are led again. After each round the node is started again. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many
-//! rounds each (default 15), `PLIMSOLL_PARTITIONS` how many partitions the second part has (default 1000; 0: leave it out).
+//! all are led again. After each round the node is started again. At last all nodes with many partitions are killed and started at once, and
+//! the clock runs until all are ready: everything is led. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many
+//! rounds each (default 15), `PLIMSOLL_PARTITIONS` how many partitions the other two parts have (default 1000; 0: leave them out).
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -39,6 +40,10 @@ fn main() {
         let what = format!(
             "from SIGKILL of a node until all of {partitions} partitions at rest are led again"
         );
+        report(&what, gaps);
+        let gaps = runtime().block_on(measure_starts(rounds, partitions));
+        let what =
+            format!("from the start of all nodes until all of {partitions} partitions are led");
         report(&what, gaps);
     }
 }
@@ -138,17 +143,23 @@ const CREATE_WITHIN: Duration = Duration::from_secs(120);
 /// How long partitions are left alone before a kill, so that they rest.
 const AT_REST: Duration = Duration::from_secs(3);
 
-async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
-    let mut cluster = Cluster::start(3).await;
-    let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
-    let client = Client::connect(&config).await.expect("a node answers");
+/// A topic of many partitions, and a record in each.
+async fn many(client: &Client, partitions: u32) -> Producer {
     let admin = client.admin().timeout(CREATE_WITHIN);
     let made = admin.create_topic(TOPIC, partitions, 3).await;
     made.expect("it is new");
     let producer = client.producer(TOPIC).linger(Duration::ZERO);
     let producer = producer.build().await.expect("the topic is there");
     send_to_each(&producer, partitions).await;
-    settle(&client).await;
+    settle(client).await;
+    producer
+}
+
+async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
+    let mut cluster = Cluster::start(3).await;
+    let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
+    let client = Client::connect(&config).await.expect("a node answers");
+    let producer = many(&client, partitions).await;
     let mut gaps = Vec::new();
     for round in 1..=rounds {
         tokio::time::sleep(AT_REST).await;
@@ -163,6 +174,46 @@ async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
         settle(&client).await;
     }
     gaps
+}
+
+async fn measure_starts(rounds: u32, partitions: u32) -> Vec<Duration> {
+    let mut cluster = Cluster::start(3).await;
+    let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
+    let client = Client::connect(&config).await.expect("a node answers");
+    many(&client, partitions).await;
+    let mut gaps = Vec::new();
+    for round in 1..=rounds {
+        tokio::time::sleep(AT_REST).await;
+        let before = terms(&client).await;
+        cluster.kill_all(&cluster.all());
+        let started = Instant::now();
+        for node in cluster.all() {
+            cluster.serve(node);
+        }
+        cluster.wait_ready().await;
+        gaps.push(started.elapsed());
+        settle(&client).await;
+        let after = terms(&client).await;
+        let mut elections: Vec<u64> = after
+            .iter()
+            .map(|(group, term)| term - before[group])
+            .collect();
+        elections.sort_unstable();
+        eprintln!(
+            "round {round}: {} ms, elections a group: {} in the middle, {} at most",
+            gaps[gaps.len() - 1].as_millis(),
+            elections[elections.len() / 2],
+            elections[elections.len() - 1]
+        );
+    }
+    gaps
+}
+
+/// The term of each group.
+async fn terms(client: &Client) -> BTreeMap<u64, u64> {
+    let status = client.admin().status().await.expect("a node answers");
+    let groups = status.groups.iter();
+    groups.map(|group| (group.group, group.term)).collect()
 }
 
 /// A record to each partition, acked.
