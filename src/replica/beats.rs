@@ -31,7 +31,10 @@ pub struct Beats {
 struct Other {
     /// When a replica here last said something to one there.
     told_at: Millis,
+    /// The last beat, until it is told that none has followed.
     heard: Option<Heard>,
+    /// When that was; known of one that has fallen silent, too.
+    heard_at: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +78,9 @@ impl Beats {
             Content::Beat { life } => {
                 let other = self.others.entry(from).or_insert_with(|| Other {
                     told_at: now,
-                    heard: None,
+                    ..Other::default()
                 });
+                other.heard_at = Some(now);
                 let before = other.heard.replace(Heard { at: now, life });
                 match before {
                     Some(before) if before.life == life => Arrived::Beat,
@@ -96,14 +100,16 @@ impl Beats {
         }
     }
 
-    /// When `node` was last heard, unless it has fallen silent since.
+    /// When `node` was last heard, also if it has fallen silent since: whoever is woken by that counts from then.
     pub fn heard_at(&self, node: NodeId) -> Option<Millis> {
-        self.others.get(&node)?.heard.map(|heard| heard.at)
+        self.others.get(&node)?.heard_at
     }
 
     fn is_heard(&self, now: Millis, node: NodeId) -> bool {
-        self.heard_at(node)
-            .is_some_and(|at| now < at.saturating_add(self.patience_ms))
+        let other = self.others.get(&node);
+        other
+            .and_then(|other| other.heard)
+            .is_some_and(|heard| now < heard.at.saturating_add(self.patience_ms))
     }
 
     /// A replica that led is closed without a word to the others: they are to look for themselves.
@@ -248,7 +254,17 @@ mod tests {
         assert_eq!(own.heard_at(2), Some(1_060));
         assert!(own.tick(1_209).silent.is_empty());
         assert_eq!(own.tick(1_210).silent, [2]);
-        assert_eq!((own.heard_at(2), own.tick(1_300).silent), (None, vec![]));
+        assert_eq!(
+            own.heard_at(2),
+            Some(1_060),
+            "timeouts run from the last beat"
+        );
+        assert!(own.tick(1_300).silent.is_empty(), "it was told before");
+        let mut beat_again = beat(7);
+        assert_eq!(
+            own.receive(1_400, 2, &mut beat_again),
+            Arrived::BeatOfAnother
+        );
     }
 
     #[test]
