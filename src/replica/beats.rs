@@ -81,6 +81,10 @@ impl Beats {
                     ..Other::default()
                 });
                 other.heard_at = Some(now);
+                // Nodes beat together: one that is awake anyway does what it would soon have woken for.
+                if self.next_beat.saturating_sub(now) <= self.interval_ms / 2 {
+                    self.next_beat = now;
+                }
                 let before = other.heard.replace(Heard { at: now, life });
                 match before {
                     Some(before) if before.life == life => Arrived::Beat,
@@ -265,6 +269,41 @@ mod tests {
             own.receive(1_400, 2, &mut beat_again),
             Arrived::BeatOfAnother
         );
+    }
+
+    #[test]
+    fn nodes_that_hear_each_other_beat_together_and_none_more_than_twice_as_often() {
+        for apart in 1..50 {
+            let (mut first, mut second) = (beats(5), beats(7));
+            first.told(0, 2);
+            second.told(0, 1);
+            let (mut of_first, mut of_second) = (Vec::new(), Vec::new());
+            for now in 0..1_000 {
+                if now > 0 && !first.tick(now).beats.is_empty() {
+                    of_first.push(now);
+                    second.receive(now, 1, &mut beat(5));
+                }
+                if now >= apart && !second.tick(now).beats.is_empty() {
+                    of_second.push(now);
+                    first.receive(now, 2, &mut beat(7));
+                }
+            }
+            for beats in [&of_first, &of_second] {
+                assert!(
+                    beats
+                        .windows(2)
+                        .all(|pair| (25..=50).contains(&(pair[1] - pair[0])))
+                );
+            }
+            assert!(
+                of_first
+                    .last()
+                    .unwrap()
+                    .abs_diff(*of_second.last().unwrap())
+                    <= 1
+            );
+            assert!(of_first.len() <= 22, "{of_first:?}");
+        }
     }
 
     #[test]
