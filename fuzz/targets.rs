@@ -61,6 +61,7 @@ pub(crate) fn options() -> LogOptions {
         payload_bytes_max: PAYLOAD_MAX,
         index_every_bytes: 256,
         ahead_bytes_max: 4 << 10,
+        past_cache_bytes_min: 2 << 10,
     }
 }
 

@@ -43,6 +43,8 @@ pub struct LogOptions {
     pub index_every_bytes: u64,
     /// A short write that enters blocks never written before takes zeros for up to this many bytes along; 0: none.
     pub ahead_bytes_max: u64,
+    /// A write of so many bytes goes past the page cache while no consumer reads the log; `u64::MAX`: none does.
+    pub past_cache_bytes_min: u64,
 }
 
 impl Default for LogOptions {
@@ -53,6 +55,7 @@ impl Default for LogOptions {
             payload_bytes_max: 8 << 20,
             index_every_bytes: 64 << 10,
             ahead_bytes_max: 256 << 10,
+            past_cache_bytes_min: 64 << 10,
         }
     }
 }
@@ -166,7 +169,7 @@ impl Log {
         Ok(durable_index)
     }
 
-    /// The same without leaving a mark that says so, for whom somebody waits: [`Log::mark_synced`] is to follow.
+    /// The same without leaving a mark that says so, for whom somebody waits: [`Log::mark_synced`] is to follow, after this or a later one.
     pub fn sync_unmarked(&mut self) -> Result<u64, Fault> {
         self.check_not_poisoned()?;
         for (path, file) in std::mem::take(&mut self.unsynced_footers) {
@@ -287,8 +290,14 @@ impl Log {
 
     /// Writes into the tail without publishing. No room is an answer; any other failure is a fault.
     fn write(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
-        match self.tail.write(frames, self.durable_index) {
-            Ok(()) => Ok(()),
+        let is_read = self.is_consumed();
+        match self.tail.write(frames, self.durable_index, is_read) {
+            Ok(true) => {
+                let bytes = frames.iter().map(|frame| frame.bytes().len() as u64);
+                self.shared.note_past_cache(bytes.sum());
+                Ok(())
+            }
+            Ok(false) => Ok(()),
             // The blocks exist already, so this is rare (a file system that copies on write). What was written lies behind
             // the end of the log, and the next write goes over it.
             Err(error) if is_no_space(&error) => Err(AppendError::NoSpace),

@@ -253,7 +253,9 @@ impl LogReader {
 
     fn is_cold_at(&self, segment: &SegmentView, position: u64) -> bool {
         segment.written_at_start.is_none_or(|start| {
-            self.shared.written_bytes() > start.saturating_add(position).saturating_add(HOT_BYTES)
+            let written_at = start.saturating_add(position);
+            written_at < self.shared.past_cache_until()
+                || self.shared.written_bytes() > written_at.saturating_add(HOT_BYTES)
         })
     }
 }

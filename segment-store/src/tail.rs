@@ -11,7 +11,7 @@ use crate::contents::Contents;
 use crate::footer::{self, footer_len};
 use crate::format::kind;
 use crate::frame::Frame;
-use crate::fs::FsFile;
+use crate::fs::{FsFile, SECTOR_BYTES};
 use crate::segment::{
     DURABLE_MARK_AT, END_MARK_LEN, EndMark, HEADER_PAGE, SegmentHeader, TRUST_MARK_AT, TrimMarks,
     encode_durable_mark, encode_trust_mark,
@@ -37,6 +37,7 @@ pub(crate) struct Tail {
     pub(crate) view: Arc<SegmentView>,
     pub(crate) index_every_bytes: u64,
     pub(crate) ahead_bytes_max: u64,
+    pub(crate) past_cache_bytes_min: u64,
     /// No write since the opening went further than here.
     pub(crate) reached: u64,
     /// Something was written since the last sync.
@@ -51,10 +52,16 @@ impl Tail {
         Room::of(self).take(frames)
     }
 
-    /// Writes `frames` and the mark behind them: one call. Nothing is published.
-    pub(crate) fn write(&mut self, frames: &[Frame], durable_index: u64) -> io::Result<()> {
+    /// Writes `frames` and the mark behind them: one call. Nothing is published. The value is whether they went past the page cache, as
+    /// many bytes do unless the log `is_read`.
+    pub(crate) fn write(
+        &mut self,
+        frames: &[Frame],
+        durable_index: u64,
+        is_read: bool,
+    ) -> io::Result<bool> {
         let Some(last) = frames.last() else {
-            return Ok(());
+            return Ok(false);
         };
         let mark = EndMark {
             last_index: last.header().index,
@@ -67,14 +74,28 @@ impl Tail {
         slices.push(IoSlice::new(&mark));
         let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
         let end = self.contents.end_position + len;
-        let ahead = self.zeros_ahead(len, end);
+        let past_cache = len >= self.past_cache_bytes_min && !is_read;
+        let ahead = match past_cache {
+            true => self.zeros_to_sector(end),
+            false => self.zeros_ahead(len, end),
+        };
         for zeros in zeros(ahead) {
             slices.push(IoSlice::new(zeros));
         }
-        self.file
-            .write_vectored_at(&slices, self.contents.end_position)?;
+        let position = self.contents.end_position;
+        match past_cache {
+            true => self.file.write_past_cache(&slices, position)?,
+            false => self.file.write_vectored_at(&slices, position)?,
+        }
         self.reached = self.reached.max(end + ahead);
-        Ok(())
+        Ok(past_cache)
+    }
+
+    /// How many zeros a write up to `end` takes along that goes past the page cache, where only whole sectors are written: the second mark
+    /// comes into one that is there.
+    fn zeros_to_sector(&self, end: u64) -> u64 {
+        let until = (end + END_MARK_LEN as u64).next_multiple_of(SECTOR_BYTES as u64);
+        until.min(self.header.file_len) - end
     }
 
     /// How many zeros a write of `len` bytes up to `end` takes along.

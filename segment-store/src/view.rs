@@ -122,6 +122,8 @@ pub(crate) struct Shared {
     next_offset: AtomicU64,
     /// Bytes written to the log since it was opened.
     written_bytes: AtomicU64,
+    /// [`Shared::written_bytes`] up to which some were written past the page cache.
+    past_cache_until: AtomicU64,
     /// [`Shared::written_bytes`] when a consumer last read; 0 if none has.
     consumed_at: AtomicU64,
 }
@@ -133,6 +135,7 @@ impl Shared {
             last_index: AtomicU64::new(end.last_index),
             next_offset: AtomicU64::new(end.next_offset),
             written_bytes: AtomicU64::new(end.end_position),
+            past_cache_until: AtomicU64::new(0),
             consumed_at: AtomicU64::new(0),
         }
     }
@@ -155,6 +158,17 @@ impl Shared {
 
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The next `bytes`, which are written and not published yet, are in no page cache.
+    pub(crate) fn note_past_cache(&self, bytes: u64) {
+        // Seen by whoever sees them: they are published after.
+        self.past_cache_until
+            .store(self.written_bytes() + bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn past_cache_until(&self) -> u64 {
+        self.past_cache_until.load(Ordering::Relaxed)
     }
 
     /// A consumer reads.

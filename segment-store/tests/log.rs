@@ -406,6 +406,28 @@ fn a_long_write_takes_no_zeros_along() {
     assert!(content()[end..].iter().all(|byte| *byte != 0));
 }
 
+#[test]
+fn a_write_past_the_page_cache_takes_zeros_to_the_end_of_a_sector_and_is_cold() {
+    let (mut log, content) = log_in_a_recycled_file();
+    let mut chain = Chain::start();
+    let first = chain.batch(small().past_cache_bytes_min as usize, 1);
+    log.append(std::slice::from_ref(&first)).unwrap();
+    let end = 4096 + first.bytes().len() + MARK;
+    assert!(end < 8192);
+    assert!(content()[end..8192].iter().all(|byte| *byte == 0));
+    assert!(content()[8192..].iter().all(|byte| *byte != 0));
+    let reader = log.reader();
+    assert!(reader.is_cold(1, usize::MAX));
+
+    // Whoever begins to read finds what comes after in memory.
+    reader.note_consumer();
+    let second = chain.batch(small().past_cache_bytes_min as usize, 1);
+    log.append(std::slice::from_ref(&second)).unwrap();
+    assert!(reader.is_cold(1, usize::MAX));
+    assert!(!reader.is_cold(2, usize::MAX));
+    assert_eq!(read_all(&reader).unwrap(), bytes_of(&[first, second]));
+}
+
 /// Bugs that other systems had, each to be caught by a test of this file.
 #[cfg(plimsoll_mutations)]
 #[test]

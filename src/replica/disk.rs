@@ -138,7 +138,7 @@ impl Disk {
                     && let Ok(mut disk) = disk.try_lock()
                     && disk.write_at_once(*number, op, &self.meters, &mut |report| reports.push(report))
                 {
-                    let due = disk.tell_unsynced()?;
+                    let due = disk.tell_left()?;
                     return Some(Work::Unsynced { group, due });
                 }
                 Some(Work::Job(DiskJob::Write { group, ballot, ops }))
@@ -174,7 +174,7 @@ fn run(
             take_in(&mut worker, works);
         }
         if worker.next_due().is_some_and(|due| due <= Instant::now()) {
-            worker.sync_next(report);
+            worker.see_to_next(report);
             continue;
         }
         if worker.work_once(report) {
@@ -206,7 +206,7 @@ fn take_in(worker: &mut DiskWorker, works: Vec<Work>) {
         match work {
             Work::Job(job) => worker.take_in(job),
             Work::Shared { group, disk } => worker.take_over(group, disk),
-            Work::Unsynced { group, due } => worker.note_unsynced(group, due),
+            Work::Unsynced { group, due } => worker.note_left(group, due),
         }
     }
 }

@@ -364,6 +364,7 @@ fn loop_config(
             segment_bytes_first: config.log.segment_bytes_first,
             payload_bytes_max: limits.batch_bytes_max as usize,
             ahead_bytes_max: ahead_bytes_max(config),
+            past_cache_bytes_min: past_cache_bytes_min(config),
             ..LogOptions::default()
         },
         acks: acks(config),
@@ -385,6 +386,14 @@ fn ahead_bytes_max(config: &Config) -> u64 {
     match config.log.durability {
         config::Durability::Fsync => LogOptions::default().ahead_bytes_max,
         config::Durability::PageCache => 0,
+    }
+}
+
+/// From what length on a write may go past the page cache: not at all where that is what an ack stands for.
+fn past_cache_bytes_min(config: &Config) -> u64 {
+    match config.log.durability {
+        config::Durability::Fsync => LogOptions::default().past_cache_bytes_min,
+        config::Durability::PageCache => u64::MAX,
     }
 }
 

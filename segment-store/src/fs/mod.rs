@@ -89,6 +89,12 @@ pub trait FsFile: Send + Sync + Debug {
     /// `InvalidInput`, with nothing written, if the bytes would pass the end of the file.
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()>;
 
+    /// The same for bytes that nobody is expected to read soon: where the system has a way past the page cache, they are not kept in memory,
+    /// which costs the less the more they are.
+    fn write_past_cache(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.write_vectored_at(buffers, position)
+    }
+
     /// Writes `bytes` from `position` on, as [`FsFile::write_vectored_at`] does.
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.write_vectored_at(&[IoSlice::new(bytes)], position)

@@ -2,6 +2,8 @@
 //!
 //! Must not know what the files hold. Interrupted and short writes are carried on here, so nobody above ever sees one.
 
+mod past_cache;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
@@ -9,10 +11,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Advice, FlockOperation};
 
+use self::past_cache::PastCache;
 use super::{Fs, FsFile, Lock, MapRead};
 use crate::map::FileMap;
 
@@ -47,7 +50,7 @@ impl Fs for RealFs {
             let _ = fs::remove_file(path);
             return Err(error);
         }
-        Ok(Arc::new(RealFile { file, len }))
+        Ok(Arc::new(RealFile::new(file, len)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
@@ -144,9 +147,19 @@ impl Fs for RealFs {
 struct RealFile {
     file: File,
     len: u64,
+    /// Opened with the first write that goes past the page cache.
+    past_cache: OnceLock<Mutex<PastCache>>,
 }
 
 impl RealFile {
+    fn new(file: File, len: u64) -> RealFile {
+        RealFile {
+            file,
+            len,
+            past_cache: OnceLock::new(),
+        }
+    }
+
     fn open(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn FsFile>> {
         let file = options.open(path)?;
         let metadata = file.metadata()?;
@@ -157,16 +170,32 @@ impl RealFile {
             ));
         }
         let len = metadata.len();
-        Ok(Arc::new(RealFile { file, len }))
+        Ok(Arc::new(RealFile::new(file, len)))
     }
 }
 
 impl FsFile for RealFile {
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         check_inside(buffers, position, self.len)?;
+        if let Some(past_cache) = self.past_cache.get() {
+            lock(past_cache).forget_edge();
+        }
         write_all(buffers, position, |buffers, position| {
             Ok(rustix::io::pwritev(&self.file, buffers, position)?)
         })
+    }
+
+    fn write_past_cache(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        check_inside(buffers, position, self.len)?;
+        let past_cache = self
+            .past_cache
+            .get_or_init(|| Mutex::new(PastCache::open(&self.file)));
+        let written = lock(past_cache).write(&self.file, buffers, position)?;
+        let rest = skip(buffers, usize::try_from(written).expect("bytes in memory"));
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.write_vectored_at(&rest, position + written),
+        }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
@@ -192,6 +221,11 @@ impl FsFile for RealFile {
     fn map(&self) -> io::Result<Arc<dyn MapRead>> {
         Ok(Arc::new(FileMap::new(&self.file)?))
     }
+}
+
+/// No panic leaves what it guards half done: it is set up anew by each write.
+fn lock(past_cache: &Mutex<PastCache>) -> std::sync::MutexGuard<'_, PastCache> {
+    past_cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses a write that would make the file longer: rule 1 of [`super`].

@@ -98,6 +98,7 @@ impl Unborn {
             view: Arc::new(view),
             index_every_bytes: options.index_every_bytes,
             ahead_bytes_max: options.ahead_bytes_max,
+            past_cache_bytes_min: options.past_cache_bytes_min,
             reached: 0,
             dirty: false,
             marked_position: HEADER_PAGE,

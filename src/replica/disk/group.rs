@@ -19,11 +19,13 @@ use crate::replica::effects::DiskOp;
 use crate::replica::jobs::{DiskReport, GroupFiles};
 use crate::replica::meters::Meters;
 
-/// Where an ack does not wait for the sync, the first byte written waits this long for it,
+/// What a report leaves to be done, as nobody waits for it: the sync, where acks do not wait for that, and else the mark that tells of the
+/// sync. The first byte written waits this long for it,
 const SYNC_AFTER: Duration = Duration::from_millis(100);
+const MARK_AFTER: Duration = Duration::from_millis(10);
 
 /// or until this many bytes wait with it.
-const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+const LEFT_BYTES_MAX: u64 = 8 << 20;
 
 /// What stays in memory of a log that this node leads and nobody consumes: who begins to, not far behind, meets it there. Of one that is consumed
 /// all stays, as long as the system has room.
@@ -41,20 +43,20 @@ pub(super) struct GroupDisk {
     queue: VecDeque<(u64, DiskOp)>,
     /// The last operation that was carried out and reported.
     done_through: u64,
-    /// What is reported and not synced.
-    unsynced: Option<Unsynced>,
+    /// What is reported and not seen to.
+    left: Option<Left>,
     /// What the last frames ask of the page cache: somebody reads this copy.
     keep_cached: bool,
     stalled: bool,
     poisoned: bool,
 }
 
-/// Writes that were reported before they are synced.
+/// Writes that were reported and leave something to be done.
 #[derive(Clone, Copy, Debug)]
-struct Unsynced {
+struct Left {
     since: Instant,
     bytes: u64,
-    /// The thread that is to sync them knows.
+    /// The thread that is to do it knows.
     told: bool,
 }
 
@@ -85,7 +87,7 @@ impl GroupDisk {
             durability,
             queue: VecDeque::new(),
             done_through: 0,
-            unsynced: None,
+            left: None,
             keep_cached: true,
             stalled: false,
             poisoned: false,
@@ -123,16 +125,15 @@ impl GroupDisk {
                 meters.sync_seconds.record(started.elapsed());
                 meters.batches_per_sync.record(written.frames as f64);
             }
-            Durability::PageCache if written.frames > 0 => self.leave_unsynced(written.bytes),
             Durability::Fsync | Durability::PageCache => {}
         }
         self.done(through, report);
-        if written.frames > 0 && self.durability == Durability::Fsync {
-            self.tidy(report);
+        if written.frames > 0 {
+            self.leave(written.bytes);
         }
     }
 
-    /// What a sync leaves to be done once it is reported, as nobody waits for it.
+    /// What syncs leave to be done: one mark tells of all of them.
     fn tidy(&mut self, report: Report<'_>) {
         match self.files.log.mark_synced() {
             Ok(()) => self.let_go_cached(),
@@ -156,13 +157,13 @@ impl GroupDisk {
         report(DiskReport::Done { group, through });
     }
 
-    fn leave_unsynced(&mut self, bytes: u64) {
-        let unsynced = self.unsynced.get_or_insert(Unsynced {
+    fn leave(&mut self, bytes: u64) {
+        let left = self.left.get_or_insert(Left {
             since: Instant::now(),
             bytes: 0,
             told: false,
         });
-        unsynced.bytes += bytes;
+        left.bytes += bytes;
     }
 
     /// Appends what `op`, of the given number, says, on the caller's thread, if that takes no time worth mentioning: nothing is
@@ -192,7 +193,7 @@ impl GroupDisk {
         match self.append(frames, meters) {
             Ok(bytes) => {
                 self.keep_cached = *keep_cached;
-                self.leave_unsynced(bytes);
+                self.leave(bytes);
                 self.done(number, report);
             }
             // The thread meets it again, and knows what to do.
@@ -202,22 +203,30 @@ impl GroupDisk {
         true
     }
 
-    /// When what is reported is to be synced. `None`: there is nothing, or the thread was told before.
-    pub(super) fn tell_unsynced(&mut self) -> Option<Instant> {
-        let unsynced = self.unsynced.as_mut()?;
-        (!std::mem::replace(&mut unsynced.told, true)).then(|| unsynced.since + SYNC_AFTER)
+    /// When what is reported is to be seen to. `None`: there is nothing, or the thread was told before.
+    pub(super) fn tell_left(&mut self) -> Option<Instant> {
+        let left = self.left.as_mut()?;
+        let after = match self.durability {
+            Durability::Fsync => MARK_AFTER,
+            Durability::PageCache => SYNC_AFTER,
+        };
+        (!std::mem::replace(&mut left.told, true)).then(|| left.since + after)
     }
 
-    /// Whether so much waits for its sync that it is time.
-    pub(super) fn has_much_unsynced(&self) -> bool {
-        let unsynced = self.unsynced.as_ref();
-        unsynced.is_some_and(|unsynced| unsynced.bytes >= UNSYNCED_BYTES_MAX)
+    /// Whether so much is left that it is time.
+    pub(super) fn has_much_left(&self) -> bool {
+        self.left.is_some_and(|left| left.bytes >= LEFT_BYTES_MAX)
     }
 
-    /// Begins to sync what was reported before. To be carried out without holding the group, so that small writes go on meanwhile.
-    pub(super) fn begin_sync(&mut self, report: Report<'_>) -> Option<BegunSync> {
-        self.unsynced = None;
+    /// Sees to what was reported before. A sync is only begun, to be carried out without holding the group, so that small writes go on
+    /// meanwhile.
+    pub(super) fn see_to_left(&mut self, report: Report<'_>) -> Option<BegunSync> {
+        self.left = None;
         if self.poisoned {
+            return None;
+        }
+        if self.durability == Durability::Fsync {
+            self.tidy(report);
             return None;
         }
         match self.files.log.begin_sync() {

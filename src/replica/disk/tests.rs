@@ -242,7 +242,7 @@ fn where_acks_do_not_wait_a_write_is_reported_first_and_synced_when_it_is_due() 
     );
     assert_eq!(bench.worker.durable_index(1), Some(0));
     assert!(bench.worker.next_due().is_some());
-    bench.worker.sync_next(&mut |report| panic!("{report:?}"));
+    bench.worker.see_to_next(&mut |report| panic!("{report:?}"));
     assert_eq!(bench.worker.durable_index(1), Some(3));
     assert_eq!(bench.worker.next_due(), None);
 }
@@ -253,7 +253,7 @@ fn what_was_acked_before_its_sync_failed_ends_the_group() {
     bench.worker.turn(append_each(1, frames(1, 1, 100)));
     bench.fs.inject(When::Next, Injection::FailedSync);
     let mut reports = Vec::new();
-    bench.worker.sync_next(&mut |report| reports.push(report));
+    bench.worker.see_to_next(&mut |report| reports.push(report));
     assert!(
         matches!(reports[..], [DiskReport::Fault { group: 1, .. }]),
         "{reports:?}"

@@ -34,8 +34,8 @@ pub struct DiskWorker {
     ready: VecDeque<u64>,
     /// Groups whose operations wait for room.
     stalled: BTreeSet<u64>,
-    /// Groups with writes that are reported and not synced, and when they are to be, in about that order.
-    unsynced: VecDeque<(Instant, u64)>,
+    /// Groups with writes that were reported and leave something to be done, and when, in about that order.
+    left: VecDeque<(Instant, u64)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl DiskWorker {
             ballots: BTreeMap::new(),
             ready: VecDeque::new(),
             stalled: BTreeSet::new(),
-            unsynced: VecDeque::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -78,6 +78,10 @@ impl DiskWorker {
             self.take_in(job);
         }
         while self.work_once(&mut |report| reports.push(report)) {}
+        // A turn takes no time, so what is left comes at its end.
+        while self.durability == Durability::Fsync && !self.left.is_empty() {
+            self.see_to_next(&mut |report| reports.push(report));
+        }
         reports
     }
 
@@ -157,40 +161,40 @@ impl DiskWorker {
             self.close(group, done, report);
             return true;
         }
-        let (due, much) = (disk.tell_unsynced(), disk.has_much_unsynced());
+        let (due, much) = (disk.tell_left(), disk.has_much_left());
         drop(disk);
         if let Some(due) = due {
-            self.note_unsynced(group, due);
+            self.note_left(group, due);
         }
         if much {
-            self.sync(group, report);
+            self.see_to(group, report);
         }
         true
     }
 
-    /// Writes of `group` were reported and are to be synced at `due`.
-    pub(super) fn note_unsynced(&mut self, group: u64, due: Instant) {
-        self.unsynced.push_back((due, group));
+    /// Writes of `group` were reported and leave something to be done at `due`.
+    pub(super) fn note_left(&mut self, group: u64, due: Instant) {
+        self.left.push_back((due, group));
     }
 
-    /// When the next group is to be synced.
+    /// When the next group is to be seen to.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.unsynced.front().map(|(due, _)| *due)
+        self.left.front().map(|(due, _)| *due)
     }
 
-    /// Syncs the next group that waits for it.
-    pub(super) fn sync_next(&mut self, report: &mut dyn FnMut(DiskReport)) {
-        if let Some((_, group)) = self.unsynced.pop_front() {
-            self.sync(group, report);
+    /// Sees to the next group.
+    pub(super) fn see_to_next(&mut self, report: &mut dyn FnMut(DiskReport)) {
+        if let Some((_, group)) = self.left.pop_front() {
+            self.see_to(group, report);
         }
     }
 
-    /// Syncs what was reported of `group` before. The group is not held meanwhile.
-    fn sync(&mut self, group: u64, report: &mut dyn FnMut(DiskReport)) {
+    /// Sees to what was left of `group`. While it syncs, the group is not held.
+    fn see_to(&mut self, group: u64, report: &mut dyn FnMut(DiskReport)) {
         let Some(slot) = self.groups.get(&group) else {
             return;
         };
-        let begun = lock(&slot.disk).begin_sync(report);
+        let begun = lock(&slot.disk).see_to_left(report);
         if let Some(begun) = begun {
             let started = Instant::now();
             let ended = begun.carry_out();

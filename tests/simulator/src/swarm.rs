@@ -206,6 +206,7 @@ impl Swarm {
                 payload_bytes_max: PAYLOAD_MAX,
                 index_every_bytes: pick(rng, &[512, 4096]),
                 ahead_bytes_max: 16 << 10,
+                past_cache_bytes_min: u64::MAX,
             },
             snapshot_every_entries: pick(rng, &[8, 40, SNAPSHOTS_NEVER]),
             request_timeout_ms: pick(rng, &[300, 1_000, 5_000]),
@@ -256,6 +257,7 @@ impl Swarm {
             // Little enough to do that they do rest.
             self.think_max = 500 * MILLI;
         }
+        self.log.past_cache_bytes_min = pick(&mut apart, &[1 << 10, u64::MAX]);
         if self.has(Fault::Rot) || rng.u32(0..8) == 0 {
             return self;
         }

@@ -1,5 +1,8 @@
 //! Tests of the machine's disk: system calls carried on, lengths kept, locks held, maps that outlive their file.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::past_cache::SCRATCH_BYTES;
 use super::*;
 use crate::fs::ensure_dir;
 
@@ -91,6 +94,101 @@ fn creating_over_an_existing_file_is_refused_and_leaves_it() {
     let error = RealFs.create(&path, 10).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(fs::read(&path).unwrap(), b"kept");
+}
+
+#[test]
+fn what_goes_past_the_cache_is_read_back_whatever_goes_through_it_in_between() {
+    const LEN: usize = 64 << 10;
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs
+            .create(&dir.path().join("a"), SCRATCH_BYTES as u64 + LEN as u64)
+            .unwrap();
+        let map = file.map().unwrap();
+        let mut expected = vec![0; SCRATCH_BYTES + LEN];
+        let mut position = 0;
+        for step in 0..60 {
+            // Mostly on from where the last one ended, or from a little before, as a log goes on over its mark.
+            if rng.u8(..8) == 0 {
+                position = rng.usize(..LEN);
+            }
+            let most = if rng.u8(..16) == 0 {
+                SCRATCH_BYTES
+            } else {
+                20_000
+            };
+            let len = rng.usize(1..most).min(expected.len() - position);
+            let bytes: Vec<u8> = (0..len).map(|n| (n + step) as u8 ^ seed as u8).collect();
+            let (one, other) = bytes.split_at(rng.usize(..=len));
+            let pieces = [IoSlice::new(one), IoSlice::new(other)];
+            match rng.u8(..4) {
+                0 => file.write_vectored_at(&pieces, position as u64).unwrap(),
+                _ => file.write_past_cache(&pieces, position as u64).unwrap(),
+            }
+            expected[position..position + len].copy_from_slice(&bytes);
+            let seen = rng.usize(..expected.len());
+            let seen = seen..(seen + 9_000).min(expected.len());
+            let mapped = Arc::clone(&map).slice(seen.clone());
+            assert_eq!(mapped, expected[seen], "seed {seed}, step {step}");
+            position = (position + len - rng.usize(..len.min(128))) % LEN;
+        }
+        let mut read = vec![0; expected.len()];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert!(read == expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn readers_of_the_map_see_what_was_written_past_the_cache_and_no_sync_fails_for_it() {
+    const LEN: usize = 4 << 20;
+    let byte_at = |position: usize| (position / 7) as u8;
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.create(&dir.path().join("a"), LEN as u64).unwrap();
+    let map = file.map().unwrap();
+    let written = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for seed in 0..2 {
+            let (map, written) = (&map, &written);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                loop {
+                    let end = written.load(Ordering::Acquire);
+                    let start = rng.usize(..=end).max(end.saturating_sub(20_000));
+                    let seen = Arc::clone(map).slice(start..end);
+                    let wrong = (start..end).find(|&at| seen[at - start] != byte_at(at));
+                    assert_eq!(wrong, None, "of what ends at {end}");
+                    if end == LEN {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut position = 0;
+        while position < LEN {
+            let len = rng.usize(1..40_000).min(LEN - position);
+            let bytes: Vec<u8> = (position..position + len).map(byte_at).collect();
+            file.write_past_cache(&buffers(&[&bytes]), position as u64)
+                .unwrap();
+            position += len;
+            written.store(position, Ordering::Release);
+            file.sync_data().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_write_past_the_cache_stays_inside_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.create(&dir.path().join("a"), 8192).unwrap();
+    let error = file
+        .write_past_cache(&buffers(&[&[1; 8000], &[2; 193]]), 0)
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let mut read = vec![1; 8192];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(read, vec![0; 8192]);
 }
 
 #[test]
