@@ -17,6 +17,7 @@ pub mod fs;
 mod header_rebuild;
 mod index;
 mod lenient;
+mod load_memory;
 pub mod log;
 mod map;
 #[cfg(plimsoll_mutations)]
@@ -46,6 +47,7 @@ pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use fault::Fault;
 pub use format::{FRAME_ALIGN, FrameHeader, HEADER_LEN, codec, kind};
 pub use frame::{Frame, UnstampedFrame, UnstampedRun};
+pub use load_memory::LoadMemory;
 pub use log::{BegunSync, EndedSync, Log, LogBase, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
 pub use reader::{FrameRun, LogReader};

@@ -22,24 +22,29 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::fs::MapRead;
+use crate::fs::uncached::{self, FileId};
 
 /// A read-only, shared map of a whole file.
 #[derive(Debug)]
 pub(crate) struct FileMap {
     map: MmapRaw,
+    /// `None` for a map without a file.
+    id: Option<FileId>,
 }
 
 impl FileMap {
     /// Maps the whole of `file`, which is at least a byte long.
     pub(crate) fn new(file: &File) -> io::Result<FileMap> {
         let map = MmapOptions::new().map_raw_read_only(file)?;
-        Ok(FileMap { map })
+        let id = Some(FileId::of(file)?);
+        Ok(FileMap { map, id })
     }
 }
 
@@ -72,6 +77,30 @@ impl MapRead for FileMap {
         }
         self.map
             .advise_range(Advice::PopulateRead, range.start, range.len())
+    }
+
+    fn is_resident(&self, range: Range<usize>) -> bool {
+        let page = rustix::param::page_size();
+        let start = range.start - range.start % page;
+        if range.is_empty() || range.end > self.map.len() {
+            return true;
+        }
+        let len = range.end - start;
+        let mut pages = vec![0_u8; len.div_ceil(page)];
+        // SAFETY: start and length lie inside the map, which lives as long as `self`, and the start is a multiple of the page size, as the
+        // map's own is. One byte is written for each page or part of one: as many as `pages` has.
+        let asked = unsafe {
+            let start = self.map.as_mut_ptr().add(start);
+            libc::mincore(start.cast(), len, pages.as_mut_ptr())
+        };
+        asked != 0 || pages.iter().all(|page| page & 1 == 1)
+    }
+
+    fn read_uncached(&self, path: &Path, buffer: &mut [u8], position: u64) -> io::Result<bool> {
+        match self.id {
+            Some(id) => uncached::read(path, id, buffer, position),
+            None => Ok(false),
+        }
     }
 
     fn unmap_pages(&self) {
@@ -109,7 +138,8 @@ mod tests {
     fn map_of(bytes: &[u8]) -> Arc<FileMap> {
         let mut map = memmap2::MmapMut::map_anon(bytes.len()).expect("memory");
         map.copy_from_slice(bytes);
-        Arc::new(FileMap { map: map.into() })
+        let map = map.into();
+        Arc::new(FileMap { map, id: None })
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::segment::HEADER_PAGE;
 use crate::view::{SegmentView, Shared};
 
 mod checked;
+mod load;
 
 /// What was written to a log within its last so many bytes is taken to be in memory still.
 pub(crate) const HOT_BYTES: u64 = 32 << 20;

@@ -1,14 +1,17 @@
 //! The fetch walk: runs of frames straight from the map to the stream, up to the high watermark and never past it.
 //!
 //! Reads the watermark without lock or mailbox, from a leader or a follower alike. The place to start from is searched, and what is not surely in
-//! the page cache is brought in, on a thread for that. QUIC's flow control is the back pressure. Must not know producers, terms or what is in a payload.
+//! the page cache is read, on a thread for that (`fetch/ahead.rs`). QUIC's flow control is the back pressure. Must not know producers, terms or what is
+//! in a payload.
+
+mod ahead;
 
 use std::sync::Arc;
 
-use segment_store::{FrameHeader, HEADER_LEN, LogReader, ReadError};
-use tokio::task::JoinHandle;
+use segment_store::{FrameHeader, FrameRun, HEADER_LEN, LoadMemory, LogReader, ReadError};
 use transport::{SendError, SendHalf};
 
+use self::ahead::Ahead;
 use super::metrics::TopicMetrics;
 use super::route;
 use super::shared::Shared;
@@ -17,9 +20,6 @@ use crate::wire::{ApiError, FetchFrom, Reply, encode_reply};
 
 /// Most bytes in one reply's body, whatever the client asks for; a single frame may be larger.
 const REPLY_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes brought into memory at a time where a log is cold; the next stretch is begun when half of one is left.
-const AHEAD_BYTES: usize = 8 << 20;
 
 /// What a client asked for.
 pub(super) struct Fetch {
@@ -73,10 +73,10 @@ async fn run(shared: &Shared, send: &mut SendHalf, fetch: &Fetch) -> Result<(), 
     drop(state);
     // The search may wait for the disk.
     let (from, max_bytes) = (fetch.from, fetch.max_bytes);
-    let replicas = shared.replicas.clone();
+    let (replicas, memory) = (shared.replicas.clone(), shared.load_memory.clone());
     let found =
-        tokio::task::spawn_blocking(move || Cursor::at(&replicas, &group, from, max_bytes)).await;
-    let mut cursor = found.map_err(|_| ApiError::Internal)??;
+        tokio::task::spawn_blocking(move || Cursor::at(&replicas, memory, &group, from, max_bytes));
+    let mut cursor = found.await.map_err(|_| ApiError::Internal)??;
     cursor.metrics = Some(metrics);
     loop {
         while cursor.send_next(send).await? {
@@ -106,21 +106,11 @@ struct Cursor {
     metrics: Option<TopicMetrics>,
 }
 
-/// What of a cold log is brought into memory before it is wanted. Positions count the bytes of this fetch.
-#[derive(Default)]
-struct Ahead {
-    /// Where the next frame lies.
-    position: u64,
-    /// Up to where it was brought in.
-    until: u64,
-    /// Brings in more; gives up to where.
-    populating: Option<JoinHandle<Result<u64, ReadError>>>,
-}
-
 impl Cursor {
     /// Finds the place to start from; blocks.
     fn at(
         replicas: &Replicas,
+        memory: LoadMemory,
         group: &Group,
         from: FetchFrom,
         max_bytes: u32,
@@ -160,7 +150,7 @@ impl Cursor {
             bytes_max,
             next_index,
             next_offset,
-            ahead: Ahead::default(),
+            ahead: Ahead::new(memory),
             metrics: None,
         };
         if let FetchFrom::Time(_) = from {
@@ -187,34 +177,10 @@ impl Cursor {
         if self.next_index > readable {
             return Ok(false);
         }
-        let watermark = self.watermark.clone();
-        let out_of_range = || ApiError::OffsetOutOfRange {
-            log_start: watermark.log_start(),
-            high_watermark: watermark.high_watermark(),
-        };
-        if self.reader.is_cold(self.next_index, self.bytes_max) {
-            self.read_ahead()
-                .await?
-                .map_err(|error| self.failed(&error, out_of_range))?;
-        }
         self.reader.note_consumer();
-        let run = self
-            .reader
-            .read(self.next_index, readable, self.bytes_max)
-            .map_err(|error| self.failed(&error, out_of_range))?;
-        if run.cold && !run.is_whole() {
-            // A consumer would refuse it; another replica has what was written.
-            tracing::error!(
-                group = self.group,
-                from = run.first_index,
-                "a frame on the disk is not what was written"
-            );
-            self.replicas.report_damage(self.group);
-            return Err(ApiError::Unavailable.into());
-        }
+        let run = self.next_run(readable).await?;
         let first_offset = self.next_offset.max(first_offset(&run.bytes));
         self.next_index = run.last_index + 1;
-        self.ahead.position += run.bytes.len() as u64;
         if run.next_offset <= self.next_offset {
             // No-ops and the like, or frames before the start: nothing in them for a consumer.
             return Ok(true);
@@ -231,25 +197,23 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Sees to it that the next read does not wait for the disk on this thread, and that most reads wait for nothing.
-    async fn read_ahead(&mut self) -> Result<Result<(), ReadError>, ApiError> {
-        let ahead = &mut self.ahead;
-        let left = ahead.until.saturating_sub(ahead.position);
-        if left < AHEAD_BYTES as u64 / 2 && ahead.populating.is_none() {
-            let (reader, from, position) = (self.reader.clone(), self.next_index, ahead.position);
-            ahead.populating = Some(tokio::task::spawn_blocking(move || {
-                Ok(position + reader.populate(from, AHEAD_BYTES)?)
-            }));
-        }
-        if left < self.bytes_max as u64
-            && let Some(populating) = ahead.populating.take()
-        {
-            match populating.await.map_err(|_| ApiError::Internal)? {
-                Ok(until) => ahead.until = until,
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(()))
+    /// The next run of frames, of which there are some. What may have to come from the disk was checked as a whole: a consumer would refuse a frame that
+    /// is not what was written, and another replica has it.
+    async fn next_run(&mut self, readable: u64) -> Result<FrameRun, ApiError> {
+        let ahead = self
+            .ahead
+            .next(&self.reader, self.next_index, readable, self.bytes_max);
+        let run = match ahead.await? {
+            Some(run) => run,
+            None => self.reader.read(self.next_index, readable, self.bytes_max),
+        };
+        let watermark = &self.watermark;
+        run.map_err(|error| {
+            self.failed(&error, || ApiError::OffsetOutOfRange {
+                log_start: watermark.log_start(),
+                high_watermark: watermark.high_watermark(),
+            })
+        })
     }
 
     fn failed(&self, error: &ReadError, out_of_range: impl FnOnce() -> ApiError) -> ApiError {

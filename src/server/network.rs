@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use segment_store::fs::{Fs, RealFs};
 use segment_store::{
-    Bar, Boot, DataDir, DataDirError, LogOptions, Memory, Preparer, PreparerOptions,
+    Bar, Boot, DataDir, DataDirError, LoadMemory, LogOptions, Memory, Preparer, PreparerOptions,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use transport::{Credentials, Endpoint, TransportOptions, close};
@@ -21,7 +21,7 @@ use super::peer::{Expelled, Outgoing, Peers};
 use super::producer_ids::ProducerIds;
 use super::reconcile::Leftovers;
 use super::repair::{self, Repairs, Scrubber};
-use super::shared::Shared;
+use super::shared::{LOAD_BYTES_MAX, Shared};
 use super::{accept, mover, produce, reconcile, transfer};
 use crate::config::{self, Config, NodeConfig};
 use crate::controller::{
@@ -163,6 +163,7 @@ impl Network {
             metrics,
             producer_ids: ProducerIds::default(),
             produce_bytes: Arc::new(Semaphore::new(produce_bytes)),
+            load_memory: LoadMemory::new(LOAD_BYTES_MAX),
             clients: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             repairs: Repairs::new(),

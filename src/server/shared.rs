@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use segment_store::LoadMemory;
 use tokio::sync::{Semaphore, watch};
 
 use super::metrics::Metrics;
@@ -25,6 +26,8 @@ use crate::wire::{ApiError, BatchCaps};
 const COMMAND_WITHIN: Duration = Duration::from_secs(10);
 /// Pause before a command that found no leader is tried again.
 const COMMAND_RETRY: Duration = Duration::from_millis(50);
+/// Bytes of [`Shared::load_memory`]: a consumer that reads as fast as it can takes a third of it. Who finds none left reads through the page cache.
+pub(super) const LOAD_BYTES_MAX: usize = 64 << 20;
 
 /// One per node, behind an `Arc`.
 pub(super) struct Shared {
@@ -38,6 +41,8 @@ pub(super) struct Shared {
     pub(super) producer_ids: ProducerIds,
     /// One permit per byte of batches accepted and not yet answered (`limits.produce_in_flight_bytes_max`).
     pub(super) produce_bytes: Arc<Semaphore>,
+    /// What consumers of old records are sent from.
+    pub(super) load_memory: LoadMemory,
     pub(super) clients: AtomicU64,
     pub(super) stopping: AtomicBool,
     pub(super) repairs: Repairs,

@@ -12,6 +12,7 @@
 
 mod real;
 mod sim;
+pub(crate) mod uncached;
 
 pub use real::RealFs;
 pub use sim::{Injection, SimFs, When};
@@ -145,6 +146,21 @@ pub trait MapRead: Send + Sync + Debug {
     /// # Errors
     /// An unreadable sector, which would be a SIGBUS to a plain read of the slice.
     fn populate(&self, range: Range<usize>) -> io::Result<()>;
+
+    /// Whether all of `range` is in memory, where the system can tell; else true.
+    fn is_resident(&self, _range: Range<usize>) -> bool {
+        true
+    }
+
+    /// Fills `buffer` from the disk itself, from `position` of the file on, and leaves the page cache as it is; blocks. The buffer's start
+    /// and length and the position are multiples of [`SECTOR_BYTES`]; the file was last known under `path`. False, with anything in the buffer,
+    /// where that cannot be done.
+    ///
+    /// # Errors
+    /// An unreadable sector.
+    fn read_uncached(&self, _path: &Path, _buffer: &mut [u8], _position: u64) -> io::Result<bool> {
+        Ok(false)
+    }
 
     /// Takes the pages that reading has mapped out of the process's tables again. Slices stay good: the pages are in the page cache, or
     /// on the disk.
