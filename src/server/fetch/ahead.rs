@@ -124,7 +124,81 @@ fn is_slow(bytes: usize, seconds: f64) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use segment_store::fs::{Fs, SimFs, ensure_dir};
+    use segment_store::{Frame, FrameHeader, Log, LogIdentity, LogOptions, kind};
+
     use super::*;
+
+    const FRAMES: u64 = 2_000;
+
+    /// A log of 16 MiB in several segments, of which nothing was written since it was opened.
+    fn reopened() -> Log {
+        let fs: Arc<dyn Fs> = Arc::new(SimFs::new(7));
+        let dir = Path::new("log");
+        ensure_dir(fs.as_ref(), dir).unwrap();
+        let open = || {
+            let identity = LogIdentity {
+                cluster: [1; 16],
+                group: 7,
+            };
+            let options = LogOptions {
+                segment_bytes_max: 9 << 20,
+                ..LogOptions::default()
+            };
+            Log::open(Arc::clone(&fs), dir, identity, options, None)
+                .unwrap()
+                .0
+        };
+        let mut log = open();
+        for index in 1..=FRAMES {
+            let header = FrameHeader {
+                kind: kind::RECORDS,
+                codec: 0,
+                flags: 0,
+                index,
+                term: 1,
+                base_offset: index - 1,
+                max_timestamp: 0,
+                payload_len: 0,
+                payload_crc: 0,
+                prev_header_crc: log.last_header_crc(),
+                record_count: 1,
+                group: 7,
+            };
+            log.append(&[Frame::build(header, &[index as u8; 8_000])])
+                .unwrap();
+        }
+        log.close().unwrap();
+        open()
+    }
+
+    #[tokio::test]
+    async fn a_cold_log_comes_whole_and_in_order_and_no_further_than_allowed() {
+        let log = reopened();
+        let reader = log.reader();
+        let mut ahead = Ahead::new(LoadMemory::new(64 << 20));
+        // A reader that jumps, and an end that moves, as commits do.
+        for (from, last) in [(1, 700), (701, 1_000), (500, FRAMES), (1, FRAMES)] {
+            let mut next = from;
+            while next <= last {
+                let run = ahead.next(&reader, next, last, 100_000).await.unwrap();
+                let run = match run {
+                    Some(run) => run.unwrap(),
+                    None => reader.read(next, last, 100_000).unwrap(),
+                };
+                assert_eq!(run.first_index, next);
+                assert!(run.last_index <= last);
+                let same = reader.read(next, run.last_index, usize::MAX).unwrap();
+                assert!(same.bytes.starts_with(&run.bytes));
+                assert!(run.bytes.len() <= 100_000 && run.next_offset == run.last_index);
+                assert!(ahead.loading.len() <= LOADING_MAX);
+                next = run.last_index + 1;
+            }
+        }
+    }
 
     #[test]
     fn a_disk_is_slow_by_what_it_gives_in_a_second_and_little_tells_nothing() {
