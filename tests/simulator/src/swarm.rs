@@ -154,17 +154,21 @@ pub(crate) struct Swarm {
     pub(crate) forward: bool,
 }
 
+fn draw_weather(rng: &mut Rng) -> Weather {
+    Weather {
+        delay_min: 50,
+        delay_max: pick(rng, &[300, 2 * MILLI, 20 * MILLI, 60 * MILLI]),
+        lost: pick(rng, &[0, 0, 10, 50, 200]),
+        doubled: pick(rng, &[0, 0, 10, 100]),
+        stray: pick(rng, &[0, 0, 5, 50]),
+        ordered: rng.bool(),
+        coalesced: rng.bool(),
+    }
+}
+
 impl Swarm {
     pub(crate) fn draw(rng: &mut Rng) -> Swarm {
-        let weather = Weather {
-            delay_min: 50,
-            delay_max: pick(rng, &[300, 2 * MILLI, 20 * MILLI, 60 * MILLI]),
-            lost: pick(rng, &[0, 0, 10, 50, 200]),
-            doubled: pick(rng, &[0, 0, 10, 100]),
-            stray: pick(rng, &[0, 0, 5, 50]),
-            ordered: rng.bool(),
-            coalesced: rng.bool(),
-        };
+        let weather = draw_weather(rng);
         let segment = pick(rng, &[16 << 10, 32 << 10, 64 << 10]);
         let keep = pick(rng, &[30, 50, 100]);
         let mut faults: Vec<Fault> = FAULTS
