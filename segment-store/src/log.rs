@@ -107,6 +107,8 @@ pub struct Log {
     durable_index: u64,
     /// Larger than that of any segment there is.
     next_generation: u64,
+    /// Larger than that of any segment that was there at the opening: an earlier log of this process may have readers of those still.
+    opened_generation: u64,
     /// Sealed segments whose footer is written but not synced.
     unsynced_footers: Vec<(PathBuf, Arc<dyn FsFile>)>,
     /// A sync was begun and has not ended.

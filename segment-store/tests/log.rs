@@ -377,6 +377,32 @@ fn log_in_a_recycled_file() -> (Log, impl Fn() -> Vec<u8>) {
     (opened.unwrap().0, content)
 }
 
+#[test]
+fn a_file_that_readers_of_an_earlier_log_may_hold_is_not_written_again() {
+    let (fs, dir) = real();
+    let (log_dir, pool) = (dir.path().join("log"), dir.path().join("pool"));
+    ensure_dir(fs.as_ref(), &log_dir).unwrap();
+    let preparer = Preparer::inline(Arc::clone(&fs), &pool, PreparerOptions::default()).unwrap();
+    let open = || {
+        let preparer = Some(preparer.clone());
+        Log::open(Arc::clone(&fs), &log_dir, identity(), small(), preparer)
+            .unwrap()
+            .0
+    };
+    let mut log = open();
+    let frames = fill(&mut log, 100);
+    let held = log.reader().read(40, u64::MAX, 1).unwrap().bytes;
+    log.close().unwrap();
+
+    let mut log = open();
+    fill(&mut log, 100);
+    log.trim_before(100).unwrap();
+    assert!(log.first_index() > 40, "its file is trimmed");
+    // As many segments as there were, in whatever files there are.
+    fill(&mut log, 200);
+    assert_eq!(held, frames[39].bytes());
+}
+
 /// The length of a mark behind the last frame.
 const MARK: usize = 64;
 

@@ -152,19 +152,20 @@ impl Log {
         for segment in trimmed {
             self.unsynced_footers
                 .retain(|(path, _)| *path != segment.view.path);
-            self.retire(segment.view)?;
+            self.retire(segment)?;
         }
         Ok(self.first_index())
     }
 
-    /// Removes a trimmed segment's file, or lets it be used again if no reader holds a piece of its map.
-    fn retire(&mut self, view: Arc<SegmentView>) -> Result<(), Fault> {
-        let path = view.path.clone();
-        let Some(preparer) = &self.preparer else {
+    /// Removes a trimmed segment's file, or lets it be used again if no reader holds a piece of a map of it.
+    fn retire(&mut self, segment: Sealed) -> Result<(), Fault> {
+        let path = segment.view.path.clone();
+        let is_own = segment.header.generation >= self.opened_generation;
+        let Some(preparer) = self.preparer.as_ref().filter(|_| is_own) else {
             return self.remove(&path);
         };
         // A reader that still looks at the segment keeps its map from being the last reference, and so the file from reuse.
-        let map = map_of_retired(view);
+        let map = map_of_retired(segment.view);
         let retired = preparer.recycle(&path, map);
         let retired = retired.and_then(|()| self.fs.sync_dir(&self.dir));
         retired.map_err(|error| self.poison("removing", &path, error))

@@ -179,6 +179,7 @@ impl Log {
             tail,
             durable_index,
             next_generation,
+            opened_generation: next_generation,
             unsynced_footers: Vec::new(),
             sync_begun: false,
             unmarked: false,
