@@ -290,16 +290,22 @@ impl Log {
             .map_or(&self.tail.header, |first| &first.header)
     }
 
+    /// Whether the last write went past the page cache, which is not to be asked for its block at once.
+    pub fn wrote_past_cache(&self) -> bool {
+        self.tail.past_cache
+    }
+
     /// Writes into the tail without publishing. No room is an answer; any other failure is a fault.
     fn write(&mut self, frames: &[Frame]) -> Result<(), AppendError> {
         let is_read = self.is_consumed();
         match self.tail.write(frames, self.durable_index, is_read) {
-            Ok(true) => {
-                let bytes = frames.iter().map(|frame| frame.bytes().len() as u64);
-                self.shared.note_past_cache(bytes.sum());
+            Ok(()) => {
+                if self.tail.past_cache {
+                    let bytes = frames.iter().map(|frame| frame.bytes().len() as u64);
+                    self.shared.note_past_cache(bytes.sum());
+                }
                 Ok(())
             }
-            Ok(false) => Ok(()),
             // The blocks exist already, so this is rare (a file system that copies on write). What was written lies behind
             // the end of the log, and the next write goes over it.
             Err(error) if is_no_space(&error) => Err(AppendError::NoSpace),

@@ -38,6 +38,8 @@ pub(crate) struct Tail {
     pub(crate) index_every_bytes: u64,
     pub(crate) ahead_bytes_max: u64,
     pub(crate) past_cache_bytes_min: u64,
+    /// The last write went past the page cache.
+    pub(crate) past_cache: bool,
     /// No write since the opening went further than here.
     pub(crate) reached: u64,
     /// Something was written since the last sync.
@@ -52,16 +54,15 @@ impl Tail {
         Room::of(self).take(frames)
     }
 
-    /// Writes `frames` and the mark behind them: one call. Nothing is published. The value is whether they went past the page cache, as
-    /// many bytes do unless the log `is_read`.
+    /// Writes `frames` and the mark behind them: one call. Nothing is published. Many bytes go past the page cache unless the log `is_read`.
     pub(crate) fn write(
         &mut self,
         frames: &[Frame],
         durable_index: u64,
         is_read: bool,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let Some(last) = frames.last() else {
-            return Ok(false);
+            return Ok(());
         };
         let mark = EndMark {
             last_index: last.header().index,
@@ -74,8 +75,8 @@ impl Tail {
         slices.push(IoSlice::new(&mark));
         let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
         let end = self.contents.end_position + len;
-        let past_cache = len >= self.past_cache_bytes_min && !is_read;
-        let ahead = match past_cache {
+        self.past_cache = len >= self.past_cache_bytes_min && !is_read;
+        let ahead = match self.past_cache {
             true => self.zeros_to_sector(end),
             false => self.zeros_ahead(len, end),
         };
@@ -83,12 +84,12 @@ impl Tail {
             slices.push(IoSlice::new(zeros));
         }
         let position = self.contents.end_position;
-        match past_cache {
+        match self.past_cache {
             true => self.file.write_past_cache(&slices, position)?,
             false => self.file.write_vectored_at(&slices, position)?,
         }
         self.reached = self.reached.max(end + ahead);
-        Ok(past_cache)
+        Ok(())
     }
 
     /// How many zeros a write up to `end` takes along that goes past the page cache, where only whole sectors are written: the second mark

@@ -352,6 +352,7 @@ fn open_tail(fs: &dyn Fs, segment: Examined, options: &LogOptions) -> Result<Tai
         index_every_bytes: options.index_every_bytes,
         ahead_bytes_max: options.ahead_bytes_max,
         past_cache_bytes_min: options.past_cache_bytes_min,
+        past_cache: false,
         reached: 0,
         dirty: false,
     })

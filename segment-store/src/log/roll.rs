@@ -99,6 +99,7 @@ impl Unborn {
             index_every_bytes: options.index_every_bytes,
             ahead_bytes_max: options.ahead_bytes_max,
             past_cache_bytes_min: options.past_cache_bytes_min,
+            past_cache: false,
             reached: 0,
             dirty: false,
             marked_position: HEADER_PAGE,

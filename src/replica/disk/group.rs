@@ -19,8 +19,8 @@ use crate::replica::effects::DiskOp;
 use crate::replica::jobs::{DiskReport, GroupFiles};
 use crate::replica::meters::Meters;
 
-/// What a report leaves to be done, as nobody waits for it: the sync, where acks do not wait for that, and else the mark that tells of the
-/// sync. The first byte written waits this long for it,
+/// What a report may leave to be done later: the sync, where acks do not wait for that, and else, after a write past the page cache, the mark
+/// that tells of the sync, for which the block has to be read again. The first byte written waits this long for it,
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 const MARK_AFTER: Duration = Duration::from_millis(10);
 
@@ -128,12 +128,15 @@ impl GroupDisk {
             Durability::Fsync | Durability::PageCache => {}
         }
         self.done(through, report);
-        if written.frames > 0 {
+        let is_synced = self.durability == Durability::Fsync;
+        if written.frames > 0 && is_synced && !self.files.log.wrote_past_cache() {
+            self.tidy(report);
+        } else if written.frames > 0 {
             self.leave(written.bytes);
         }
     }
 
-    /// What syncs leave to be done: one mark tells of all of them.
+    /// What is to be done after a sync, or after several, as nobody waits for it: one mark tells of all of them.
     fn tidy(&mut self, report: Report<'_>) {
         match self.files.log.mark_synced() {
             Ok(()) => self.let_go_cached(),
