@@ -58,6 +58,14 @@ impl World {
             self.note(id, "meets damage", [group, 0, 0, 0]);
             self.node(id).distrusted.insert(group);
         }
+        // A real node closes these groups alone, and goes on knowing of the others.
+        let node = self.node(id);
+        let known = node
+            .process
+            .iter()
+            .flat_map(|process| process.damaged.keys());
+        let known: Vec<u64> = known.copied().collect();
+        node.distrusted.extend(known);
         self.die(id, Death::Kill);
     }
 
