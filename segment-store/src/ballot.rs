@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::fs::{Fs, FsFile, SECTOR_BYTES, parent_of};
+use crate::fs::{Fs, FsFile, SECTOR_BYTES, parent_of, sync_in_turn};
 use crate::sealed_page::{PageError, SealedPage};
 
 const MAGIC: [u8; 8] = *b"PLIMVOTE";
@@ -120,16 +120,12 @@ impl BallotFile {
     /// # Panics
     /// If the term goes back, or a vote given in this term is changed: the caller is about to break consensus.
     pub fn save(&mut self, term: u64, vote: u64) -> Result<(), Fault> {
-        let in_turn = |files: &[&dyn FsFile]| files.iter().map(|file| file.sync_data()).collect();
-        let mut saved = save_with(
-            vec![Save {
-                file: self,
-                term,
-                vote,
-            }],
-            &in_turn,
-        );
-        saved.remove(0)
+        let save = Save {
+            file: self,
+            term,
+            vote,
+        };
+        save_with(vec![save], &sync_in_turn).remove(0)
     }
 
     /// What both slots are to say next; `None` if they say so already.

@@ -15,6 +15,7 @@ pub mod format;
 pub mod frame;
 pub mod fs;
 mod header_rebuild;
+mod huge_memory;
 mod index;
 mod lenient;
 mod load_memory;

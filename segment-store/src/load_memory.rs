@@ -3,17 +3,14 @@
 //! On the fetch walk, where a log is cold. A block is in use until the last slice of it is dropped, which may be when the other end of a
 //! connection has acknowledged it. Must not know files, frames, who reads.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapMut};
+
+use crate::huge_memory::HugeMemory;
 
 /// Bytes of a block.
 pub(crate) const BLOCK_BYTES: usize = 4 << 20;
-/// A block begins at a multiple of this and is made of pages of this size, if the system has any to give: what a device fills is then a few pieces
-/// instead of a thousand, and comes three times as fast.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Blocks that are kept for the next reader when nobody reads.
 const KEPT: usize = 4;
 
@@ -31,7 +28,7 @@ struct Blocks {
 
 #[derive(Debug, Default)]
 struct State {
-    free: Vec<MmapMut>,
+    free: Vec<HugeMemory>,
     used: usize,
 }
 
@@ -53,16 +50,13 @@ impl LoadMemory {
         if state.used == self.blocks.most {
             return None;
         }
-        let map = match state.free.pop() {
-            Some(map) => map,
-            None => map_block().ok()?,
+        let memory = match state.free.pop() {
+            Some(memory) => memory,
+            None => HugeMemory::new(BLOCK_BYTES).ok()?,
         };
         state.used += 1;
-        drop(state);
-        let start = map.as_ptr().align_offset(HUGE_PAGE_BYTES);
         Some(Block {
-            start,
-            map: Some(map),
+            memory: Some(memory),
             blocks: Arc::clone(&self.blocks),
         })
     }
@@ -75,14 +69,6 @@ impl LoadMemory {
     }
 }
 
-/// With room to begin at a huge page. What is not touched takes no memory.
-fn map_block() -> io::Result<MmapMut> {
-    let map = MmapMut::map_anon(BLOCK_BYTES + HUGE_PAGE_BYTES)?;
-    // Advice: small pages do as well, slower.
-    let _ = map.advise(Advice::HugePage);
-    Ok(map)
-}
-
 impl Blocks {
     /// A panic of whoever held it leaves two counters and a list that are right.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,15 +79,14 @@ impl Blocks {
 /// [`BLOCK_BYTES`] of memory, back with the others when dropped.
 #[derive(Debug)]
 pub(crate) struct Block {
-    start: usize,
-    map: Option<MmapMut>,
+    memory: Option<HugeMemory>,
     blocks: Arc<Blocks>,
 }
 
 impl Block {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        let map = self.map.as_mut().expect("here until dropped");
-        &mut map[self.start..self.start + BLOCK_BYTES]
+        let memory = self.memory.as_mut();
+        memory.expect("here until dropped").bytes_mut()
     }
 
     /// To be read by anybody, and never written again while anybody does.
@@ -112,8 +97,8 @@ impl Block {
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        let map = self.map.as_ref().expect("here until dropped");
-        &map[self.start..self.start + BLOCK_BYTES]
+        let memory = self.memory.as_ref();
+        memory.expect("here until dropped").bytes()
     }
 }
 
@@ -121,7 +106,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         let mut state = self.blocks.lock();
         state.used -= 1;
-        state.free.extend(self.map.take());
+        state.free.extend(self.memory.take());
         if state.used == 0 {
             state.free.truncate(KEPT);
         }

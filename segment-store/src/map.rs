@@ -1,4 +1,5 @@
-//! The map of a file: the only `unsafe` of the whole workspace. Owns one mapping and the slices that keep it alive.
+//! The map of a file: the only `unsafe` of the whole workspace. Owns one mapping, the slices that keep it alive, and
+//! what of it is in memory.
 //!
 //! On the fetch walk: a run of frames leaves for the network as [`Bytes`] that point into the page cache. Must not know:
 //! frames, who reads, how files are written.
@@ -29,7 +30,7 @@ use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::fs::MapRead;
-use crate::fs::uncached::{self, FileId};
+use crate::fs::read_past_cache::{self, FileId};
 
 /// A read-only, shared map of a whole file.
 #[derive(Debug)]
@@ -96,9 +97,9 @@ impl MapRead for FileMap {
         asked != 0 || pages.iter().all(|page| page & 1 == 1)
     }
 
-    fn read_uncached(&self, path: &Path, buffer: &mut [u8], position: u64) -> io::Result<bool> {
+    fn read_past_cache(&self, path: &Path, buffer: &mut [u8], position: u64) -> io::Result<bool> {
         match self.id {
-            Some(id) => uncached::read(path, id, buffer, position),
+            Some(id) => read_past_cache::read(path, id, buffer, position),
             None => Ok(false),
         }
     }

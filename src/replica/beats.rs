@@ -31,16 +31,18 @@ pub struct Beats {
 struct Other {
     /// When a replica here last said something to one there.
     told_at: Millis,
-    /// The last beat, until it is told that none has followed.
-    heard: Option<Heard>,
-    /// When that was; known of one that has fallen silent, too.
+    /// When its last beat came.
     heard_at: Option<Millis>,
+    /// What that said, until it is told that none has followed.
+    life: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    at: Millis,
-    life: u64,
+impl Other {
+    /// From when on it counts as silent, unless it does.
+    fn silent_at(&self, patience_ms: u64) -> Option<Millis> {
+        let heard_at = self.life.and(self.heard_at);
+        heard_at.map(|at| at.saturating_add(patience_ms))
+    }
 }
 
 /// What a message turned out to be.
@@ -85,9 +87,8 @@ impl Beats {
                 if self.next_beat.saturating_sub(now) <= self.interval_ms / 2 {
                     self.next_beat = now;
                 }
-                let before = other.heard.replace(Heard { at: now, life });
-                match before {
-                    Some(before) if before.life == life => Arrived::Beat,
+                match other.life.replace(life) {
+                    Some(before) if before == life => Arrived::Beat,
                     Some(_) if mutation::is("a node that restarts passes for the one it was") => {
                         Arrived::Beat
                     }
@@ -111,9 +112,8 @@ impl Beats {
 
     fn is_heard(&self, now: Millis, node: NodeId) -> bool {
         let other = self.others.get(&node);
-        other
-            .and_then(|other| other.heard)
-            .is_some_and(|heard| now < heard.at.saturating_add(self.patience_ms))
+        let silent_at = other.and_then(|other| other.silent_at(self.patience_ms));
+        silent_at.is_some_and(|at| now < at)
     }
 
     /// A replica that led is closed without a word to the others: they are to look for themselves.
@@ -127,8 +127,8 @@ impl Beats {
         if self.others.is_empty() {
             return Millis::MAX;
         }
-        let heard = self.others.values().filter_map(|other| other.heard);
-        let silent = heard.map(|heard| heard.at.saturating_add(self.patience_ms));
+        let others = self.others.values();
+        let silent = others.filter_map(|other| other.silent_at(self.patience_ms));
         silent.min().unwrap_or(Millis::MAX).min(self.next_beat)
     }
 
@@ -136,10 +136,12 @@ impl Beats {
     pub fn tick(&mut self, now: Millis) -> Ticked {
         let mut ticked = Ticked::default();
         for (&node, other) in &mut self.others {
-            let silent = |heard: &mut Heard| now >= heard.at.saturating_add(self.patience_ms);
-            if other.heard.take_if(silent).is_some()
-                && !mutation::is("the silence of a node wakes nobody at rest")
-            {
+            let silent_at = other.silent_at(self.patience_ms);
+            if silent_at.is_none_or(|at| now < at) {
+                continue;
+            }
+            other.life = None;
+            if !mutation::is("the silence of a node wakes nobody at rest") {
                 ticked.silent.push(node);
             }
         }
@@ -147,7 +149,7 @@ impl Beats {
             self.next_beat = now.saturating_add(self.interval_ms);
             let patience = FORGET_AFTER_MS;
             self.others
-                .retain(|_, other| other.heard.is_some() || now < other.told_at + patience);
+                .retain(|_, other| other.life.is_some() || now < other.told_at + patience);
             let life = self.life;
             let beat = |&to: &NodeId| {
                 let content = Content::Beat { life };

@@ -10,9 +10,9 @@
 //! 2. **Content is durable after `sync_data`, names after `sync_dir`.** Neither implies the other.
 //! 3. **A failed sync is final.** The pages may be lost and marked clean, so a second sync that succeeds proves nothing.
 
+pub(crate) mod read_past_cache;
 mod real;
 mod sim;
-pub(crate) mod uncached;
 
 pub use real::RealFs;
 pub use sim::{Injection, SimFs, When};
@@ -71,7 +71,7 @@ pub trait Fs: Send + Sync + Debug {
 
     /// Calls [`FsFile::sync_data`] of each, all of them whatever becomes of one; side by side where that takes less time.
     fn sync_all(&self, files: &[&dyn FsFile]) -> Vec<io::Result<()>> {
-        files.iter().map(|file| file.sync_data()).collect()
+        sync_in_turn(files)
     }
 
     /// Takes the exclusive lock of the file `path`, creating it if needed; dropping the result releases it, and so does
@@ -158,7 +158,12 @@ pub trait MapRead: Send + Sync + Debug {
     ///
     /// # Errors
     /// An unreadable sector.
-    fn read_uncached(&self, _path: &Path, _buffer: &mut [u8], _position: u64) -> io::Result<bool> {
+    fn read_past_cache(
+        &self,
+        _path: &Path,
+        _buffer: &mut [u8],
+        _position: u64,
+    ) -> io::Result<bool> {
         Ok(false)
     }
 
@@ -207,6 +212,11 @@ pub fn ensure_own_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         fs.remove_dir_all(dir)?;
     }
     ensure_dir(fs, dir)
+}
+
+/// What [`Fs::sync_all`] does, one after another.
+pub(crate) fn sync_in_turn(files: &[&dyn FsFile]) -> Vec<io::Result<()>> {
+    files.iter().map(|file| file.sync_data()).collect()
 }
 
 /// The directory a path lies in; `.` for a bare name.

@@ -11,12 +11,12 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Advice, FlockOperation};
 
 use self::past_cache::PastCache;
-use super::{Fs, FsFile, Lock, MapRead};
+use super::{Fs, FsFile, Lock, MapRead, sync_in_turn};
 use crate::map::FileMap;
 
 /// Zeros are written in pieces of this many bytes where a file system cannot reserve room.
@@ -103,7 +103,7 @@ impl Fs for RealFs {
     fn sync_all(&self, files: &[&dyn FsFile]) -> Vec<io::Result<()>> {
         let threads = (files.len() / SYNCS_A_THREAD).min(SYNCS_MAX);
         if threads < 2 {
-            return files.iter().map(|file| file.sync_data()).collect();
+            return sync_in_turn(files);
         }
         let done: Vec<OnceLock<io::Result<()>>> = files.iter().map(|_| OnceLock::new()).collect();
         let next = AtomicUsize::new(0);
@@ -191,11 +191,11 @@ impl FsFile for RealFile {
             .past_cache
             .get_or_init(|| Mutex::new(PastCache::open(&self.file)));
         let written = lock(past_cache).write(&self.file, buffers, position)?;
-        let rest = skip(buffers, usize::try_from(written).expect("bytes in memory"));
-        match rest.is_empty() {
-            true => Ok(()),
-            false => self.write_vectored_at(&rest, position + written),
+        // The usual case: whole sectors to the end.
+        if written == buffers.iter().map(|buffer| buffer.len()).sum() {
+            return Ok(());
         }
+        self.write_vectored_at(&skip(buffers, written), position + written as u64)
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
@@ -224,7 +224,7 @@ impl FsFile for RealFile {
 }
 
 /// No panic leaves what it guards half done: it is set up anew by each write.
-fn lock(past_cache: &Mutex<PastCache>) -> std::sync::MutexGuard<'_, PastCache> {
+fn lock(past_cache: &Mutex<PastCache>) -> MutexGuard<'_, PastCache> {
     past_cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -60,7 +60,7 @@ impl LogReader {
         let range = stretch.entry.position as usize..stretch.until as usize;
         if let Some(memory) = memory
             && !segment.map.is_resident(range.clone())
-            && let Some(bytes) = read_uncached(&segment, &stretch, memory)?
+            && let Some(bytes) = read_past_cache(&segment, &stretch, memory)?
         {
             return wanted.cut(&segment, &bytes, stretch.entry);
         }
@@ -127,7 +127,7 @@ fn stretch_of(segment: &SegmentView, from: u64, end: u64) -> Result<Option<Stret
 }
 
 /// The bytes of `stretch`, from the disk; `None` if they do not fit a block, there is none, or it cannot be done.
-fn read_uncached(
+fn read_past_cache(
     segment: &SegmentView,
     stretch: &Stretch,
     memory: &LoadMemory,
@@ -143,7 +143,7 @@ fn read_uncached(
         return Ok(None);
     };
     let buffer = &mut block.bytes_mut()[..len];
-    let read = segment.map.read_uncached(&segment.path, buffer, first);
+    let read = segment.map.read_past_cache(&segment.path, buffer, first);
     match read.map_err(|error| Fault::new("reading", &segment.path, error))? {
         true => {
             let range = (start - first) as usize..(stretch.until - first) as usize;

@@ -12,20 +12,22 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use memmap2::{Advice, MmapMut};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fs::SECTOR_BYTES;
+use crate::huge_memory::HugeMemory;
+
 /// What position, length and memory are multiples of. Devices ask for their own block, which divides it, or refuse.
-const BLOCK_BYTES: u64 = 4096;
-/// Bytes in one call, and a huge page of them: the device is told of each page by itself, so of one rather than of 512.
+const BLOCK_BYTES: u64 = SECTOR_BYTES as u64;
+/// Bytes in one call: a huge page.
 pub(super) const SCRATCH_BYTES: usize = 2 << 20;
 /// How much of the end of the last write is remembered: the next one begins before or behind a mark and its padding.
 const EDGE_BYTES: u64 = 2 * BLOCK_BYTES;
 
 thread_local! {
     /// Where a write is put together: one for each thread that writes so, of which a node has one.
-    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+    static SCRATCH: RefCell<Option<HugeMemory>> = const { RefCell::new(None) };
 }
 
 /// A file's way past the page cache.
@@ -64,7 +66,7 @@ impl PastCache {
         cached: &File,
         buffers: &[IoSlice<'_>],
         position: u64,
-    ) -> io::Result<u64> {
+    ) -> io::Result<usize> {
         let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
         let end = down(position + bytes);
         let start = down(position);
@@ -73,9 +75,9 @@ impl PastCache {
         };
         let mut held = match SCRATCH.take() {
             Some(scratch) => scratch,
-            None => Scratch::new()?,
+            None => HugeMemory::new(SCRATCH_BYTES)?,
         };
-        let scratch = held.bytes();
+        let scratch = held.bytes_mut();
         let head = (position - start) as usize;
         self.read_edge(cached, start, &mut scratch[..head])?;
         // No longer true once any of it is written.
@@ -98,7 +100,7 @@ impl PastCache {
         }
         self.keep_edge(scratch, start..end);
         SCRATCH.set(Some(held));
-        Ok(end - position)
+        Ok((end - position) as usize)
     }
 
     /// What the file holds from `from` on, as far as `head` goes: less than a block.
@@ -129,36 +131,16 @@ fn write_blocks(file: &File, blocks: &[u8], position: u64) -> rustix::io::Result
     let mut written = 0;
     while written < blocks.len() {
         match rustix::io::pwrite(file, &blocks[written..], position + written as u64) {
-            Ok(0) => return Err(Errno::IO),
             // What is not a whole block is written again.
-            Ok(count) => written = down((written + count) as u64) as usize,
+            Ok(count) if count as u64 >= BLOCK_BYTES => {
+                written = down((written + count) as u64) as usize;
+            }
+            Ok(_) => return Err(Errno::IO),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
-}
-
-/// Memory that a device can take a write from, in a huge page where the system has one.
-#[derive(Debug)]
-struct Scratch {
-    map: MmapMut,
-    /// Where the huge page begins; the rest of the map is never touched, so it takes no memory.
-    start: usize,
-}
-
-impl Scratch {
-    fn new() -> io::Result<Scratch> {
-        let map = MmapMut::map_anon(2 * SCRATCH_BYTES)?;
-        // Advice: many pages do as well.
-        let _ = map.advise(Advice::HugePage);
-        let start = map.as_ptr().align_offset(SCRATCH_BYTES);
-        Ok(Scratch { map, start })
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.map[self.start..self.start + SCRATCH_BYTES]
-    }
 }
 
 /// The start of the block that holds `position`.

@@ -169,16 +169,16 @@ fn a_file_that_took_another_ones_name_is_not_read_for_it() {
     let memory = LoadMemory::new(BLOCK_BYTES);
     let mut block = memory.take().unwrap();
     let buffer = &mut block.bytes_mut()[..SECTOR_BYTES];
-    if map.read_uncached(&path, buffer, 0).unwrap() {
+    if map.read_past_cache(&path, buffer, 0).unwrap() {
         assert!(buffer.iter().all(|byte| *byte == 1));
     }
     RealFs.rename(&path, &dir.path().join("b")).unwrap();
-    assert!(!map.read_uncached(&path, buffer, 0).unwrap());
+    assert!(!map.read_past_cache(&path, buffer, 0).unwrap());
     let other = RealFs.create(&path, 4 * SECTOR_BYTES as u64).unwrap();
     other.sync_data().unwrap();
-    assert!(!map.read_uncached(&path, buffer, 0).unwrap());
+    assert!(!map.read_past_cache(&path, buffer, 0).unwrap());
     assert!(
-        !map.read_uncached(&dir.path().join("b"), buffer, 16 * 4096)
+        !map.read_past_cache(&dir.path().join("b"), buffer, 16 * 4096)
             .unwrap()
     );
 }
@@ -197,13 +197,19 @@ fn a_frame_that_rotted_is_damage_and_an_unreadable_sector_an_error() {
         .into_iter()
         .find(|name| fs.open(&dir.join(name)).unwrap().len() == 8 << 20);
     let path = dir.join(name.unwrap());
-    sim.make_unreadable(&path, 3 * SECTOR_BYTES as u64);
-    let unreadable = reader.load(1, u64::MAX, 1 << 20, None).unwrap_err();
-    assert!(matches!(unreadable, ReadError::Fault(_)) && unreadable.is_damage());
     let file = fs.open(&path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, 100_000).unwrap();
     file.write_all_at(&[byte[0] ^ 1], 100_000).unwrap();
-    let behind = reader.load(30, u64::MAX, 1 << 20, None);
-    assert!(behind.is_ok() || behind.unwrap_err().is_damage());
+    let rotted = |from| reader.load(from, u64::MAX, 1 << 20, None);
+    assert!(matches!(
+        rotted(1),
+        Err(ReadError::Damaged { index: 19, .. })
+    ));
+    // What begins behind it does not meet it.
+    assert_eq!(rotted(30).unwrap()[0].first_index, 30);
+
+    sim.make_unreadable(&path, 3 * SECTOR_BYTES as u64);
+    let unreadable = reader.load(1, u64::MAX, 1 << 20, None).unwrap_err();
+    assert!(matches!(unreadable, ReadError::Fault(_)) && unreadable.is_damage());
 }
