@@ -4,24 +4,21 @@
 //! client. Connections are dialed when they are first needed and again after they were lost; what is known of leaders is a
 //! hint that an answer `NotLeader`, a refusal or silence puts right.
 
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use transport::{
-    Alpn, Connection, Credentials, Endpoint, Limits, RecvHalf, SendHalf, TransportOptions,
-};
+use transport::{Connection, Credentials, Endpoint, RecvHalf, SendHalf, TransportOptions};
 
+use self::node::{Node, open};
 use super::ClientError;
 use super::admin::unexpected;
 use super::backoff::{BACKOFF_FIRST, Backoff};
 use crate::config::ClientConfig;
-use crate::wire::{
-    ApiError, Metadata, REPLY_HEAD_BYTES_MAX, Reply, Request, TopicInfo, decode_reply,
-    encode_request,
-};
+use crate::wire::{ApiError, Metadata, Reply, Request, TopicInfo};
 
 /// Time for finding the first node.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,12 +28,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// What was learned less than this ago is not asked again.
 const METADATA_FRESH: Duration = Duration::from_millis(20);
-
-/// Caps on a reply without a body.
-const REPLY_LIMITS: Limits = Limits {
-    head_bytes_max: REPLY_HEAD_BYTES_MAX,
-    body_bytes_max: 0,
-};
 
 /// Whom a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +50,6 @@ pub(super) struct Cluster {
     known: Mutex<Known>,
     /// Held while leaders are asked for, so that many who need to know ask once.
     asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Node {
-    id: u64,
-    address: String,
-    /// Held while dialing, so that many who need the connection dial once.
-    connection: tokio::sync::Mutex<Option<Connection>>,
 }
 
 #[derive(Debug, Default)]
@@ -148,9 +131,24 @@ impl Cluster {
         found.connection(&self.endpoint).await
     }
 
-    /// A new stream to `node`.
-    pub(super) async fn open(&self, node: u64) -> Result<(SendHalf, RecvHalf), Failure> {
-        open(&self.connection(node).await?).await
+    /// A new stream to `node`, and the connection it is on.
+    pub(super) async fn open(
+        &self,
+        node: u64,
+    ) -> Result<(Connection, SendHalf, RecvHalf), Failure> {
+        let connection = self.connection(node).await?;
+        let (send, recv) = open(&connection).await?;
+        Ok((connection, send, recv))
+    }
+
+    /// The others say that `node` is there, and nothing comes on `silent`: dials it anew, aside from everything else. Once it has answered,
+    /// the silent connection is closed, and whoever is on it finds the new one.
+    pub(super) fn dial_beside(&self, node: u64, silent: &Connection) {
+        let found = lock(&self.nodes).get(&node).cloned();
+        if let Some(found) = found {
+            let (endpoint, silent) = (self.endpoint.clone(), silent.clone());
+            tokio::spawn(async move { found.dial_beside(&endpoint, &silent).await });
+        }
     }
 
     /// One request to one node, on a stream of its own.
@@ -394,82 +392,6 @@ impl Cluster {
                 .insert(topic.name.clone(), (Arc::new(topic), now));
         }
     }
-}
-
-impl Node {
-    fn new(id: u64, address: String) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            address,
-            connection: tokio::sync::Mutex::new(None),
-        })
-    }
-
-    fn is_up(&self) -> bool {
-        self.connection
-            .try_lock()
-            .is_ok_and(|connection| connection.as_ref().is_some_and(is_live))
-    }
-
-    async fn connection(&self, endpoint: &Endpoint) -> Result<Connection, Failure> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| is_live(connection)) {
-            return Ok(connection.clone());
-        }
-        let mut addresses = tokio::net::lookup_host(&self.address)
-            .await
-            .map_err(unreachable)?;
-        let address = addresses
-            .next()
-            .ok_or_else(|| Failure::Unreachable(format!("{} has no address", self.address)))?;
-        let connection = endpoint
-            .connect(address, self.id, Alpn::Client)
-            .await
-            .map_err(unreachable)?;
-        *slot = Some(connection.clone());
-        Ok(connection)
-    }
-
-    /// One request, on a stream of its own.
-    async fn ask(
-        &self,
-        endpoint: &Endpoint,
-        request: &Request,
-        limit: Duration,
-    ) -> Result<Reply, Failure> {
-        let attempt = async {
-            let connection = self.connection(endpoint).await?;
-            let (mut send, mut recv) = open(&connection).await?;
-            let (kind, head) = encode_request(request);
-            send.send(kind, &head, &mut []).await.map_err(unreachable)?;
-            send.finish();
-            let message = recv.recv(&REPLY_LIMITS).await.map_err(unreachable)?;
-            let message = message.ok_or_else(|| {
-                Failure::Unreachable(String::from("the stream ended without an answer"))
-            })?;
-            decode_reply(message.kind, &message.head)
-                .map_err(|error| Failure::Protocol(error.to_string()))
-        };
-        match timeout(limit, attempt).await {
-            Ok(Ok(Reply::Error { error, .. })) => Err(Failure::Refused(error)),
-            Ok(result) => result,
-            Err(_) => Err(Failure::Unreachable(format!("no answer within {limit:?}"))),
-        }
-    }
-}
-
-/// A stream of a connection. A node lets each client have a certain number at a time; whoever uses all of them is told so.
-async fn open(connection: &Connection) -> Result<(SendHalf, RecvHalf), Failure> {
-    match timeout(ATTEMPT_TIMEOUT, connection.open_bi(0)).await {
-        Ok(opened) => opened.map_err(unreachable),
-        Err(_) => Err(Failure::Unreachable(format!(
-            "it gave us no more streams within {ATTEMPT_TIMEOUT:?}: this client has as many in use as a node allows"
-        ))),
-    }
-}
-
-fn is_live(connection: &Connection) -> bool {
-    connection.close_reason().is_none()
 }
 
 /// Anything that went wrong between here and a node.

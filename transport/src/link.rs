@@ -102,13 +102,12 @@ impl Dialer {
         self.slot.send_replace(Some(connection.clone()));
         let reason = connection.closed().await;
         self.slot.send_replace(None);
-        if reason == ConnectionLost::ClosedHere {
-            return;
-        }
-        tracing::warn!(node, address, %reason, "link down");
         // One that breaks as soon as it is made has not earned a quick new attempt.
         if since.elapsed() >= PAUSE_MAX {
             *pause = Pause::new();
+        }
+        if reason != ConnectionLost::ClosedHere {
+            tracing::warn!(node, address, %reason, "link down");
         }
     }
 

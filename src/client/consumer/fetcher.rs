@@ -184,7 +184,7 @@ impl Fetcher {
     }
 
     async fn fetch(&mut self, node: u64) -> Over {
-        let (mut send, mut recv) = match self.cluster.open(node).await {
+        let (_, mut send, mut recv) = match self.cluster.open(node).await {
             Ok(halves) => halves,
             Err(failure) => return Over::Again(format!("node {node}: {failure}")),
         };

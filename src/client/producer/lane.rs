@@ -5,6 +5,7 @@
 //! full and its ack. One task for each partition of a producer; the window is sent again, in order, on each new stream, and
 //! the cluster tells repeated batches from new ones by their sequence.
 
+mod doubt;
 mod verdict;
 
 use std::collections::VecDeque;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
-use transport::{Limits, RecvHalf, SendHalf};
+use transport::{Limits, RecvHalf, SendError, SendHalf};
 
+use self::doubt::Doubt;
 use super::delivery::Outcome;
 use super::pending::{Batch, Next, OnItsWay, Pending};
 use crate::client::ClientError;
@@ -28,8 +30,6 @@ use crate::wire::{
     Request, encode_request,
 };
 
-/// Silence of a leader that owes an ack, after which the other nodes are asked who leads.
-const SUSPECT_AFTER: Duration = Duration::from_millis(200);
 /// While nobody leads, that is asked again no later than this: many lanes that do so ask once.
 const LEADERLESS_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Time for asking them, while acks are not read.
@@ -101,8 +101,7 @@ struct Stream {
     until: Option<Instant>,
     send: SendHalf,
     recv: RecvHalf,
-    /// When to ask who leads, unless there is a sign of the leader before.
-    ask_at: Instant,
+    doubt: Doubt,
 }
 
 /// Why a stream is of no more use.
@@ -205,8 +204,8 @@ impl Lane {
             self.needs_id = false;
         }
         let (node, forward) = self.way().await?;
-        let (send, recv) = match self.cluster.open(node).await {
-            Ok(halves) => halves,
+        let (connection, send, recv) = match self.cluster.open(node).await {
+            Ok(opened) => opened,
             Err(failure) => {
                 self.unreachable = Some(node);
                 return Err(self.lost(node, &failure.to_string()));
@@ -230,7 +229,7 @@ impl Lane {
             until: forward.then(|| Instant::now() + FORWARD_FOR),
             send,
             recv,
-            ask_at: Instant::now() + SUSPECT_AFTER,
+            doubt: Doubt::new(connection),
         })
     }
 
@@ -287,7 +286,7 @@ impl Lane {
     /// Sends and receives until the stream is of no more use.
     async fn serve(&mut self, stream: &mut Stream) -> Over {
         loop {
-            let mut wake_at = self.deadline().min(stream.ask_at);
+            let mut wake_at = self.deadline().min(stream.doubt.ask_at);
             if stream.until.is_some_and(|until| Instant::now() >= until) {
                 if self.window.is_empty() {
                     return Over::Again;
@@ -312,7 +311,7 @@ impl Lane {
                     if let ControlFlow::Break(over) = self.receive(stream.node, received) {
                         return over;
                     }
-                    stream.ask_at = Instant::now() + SUSPECT_AFTER;
+                    stream.doubt.put_off();
                 }
                 () = self.pending.bell(), if self.has_room() => {}
                 () = sleep_until(wake_at), if !idle => {
@@ -378,7 +377,7 @@ impl Lane {
     /// Sends what of the window has not gone out on this stream, many small batches in one write, taking in acks meanwhile.
     async fn send(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
         if self.sent == 0 {
-            stream.ask_at = Instant::now() + SUSPECT_AFTER;
+            stream.doubt.put_off();
         }
         let (node, give_up) = (stream.node, self.deadline());
         let mut bytes = 0;
@@ -395,15 +394,16 @@ impl Lane {
                 sent = &mut sending => {
                     return match sent {
                         Ok(()) => ControlFlow::Continue(()),
+                        Err(SendError::Lost(lost)) => ControlFlow::Break(self.cut_off(node, &lost)),
                         Err(error) => ControlFlow::Break(self.lost(node, &error.to_string())),
                     };
                 }
                 received = stream.recv.recv(&LIMITS) => {
                     self.receive(node, received)?;
-                    stream.ask_at = Instant::now() + SUSPECT_AFTER;
+                    stream.doubt.put_off();
                 }
-                () = sleep_until(stream.ask_at.min(give_up)) => {
-                    self.suspect(node, stream.forward, &mut stream.ask_at).await?;
+                () = sleep_until(stream.doubt.ask_at.min(give_up)) => {
+                    self.suspect(node, stream.forward, &mut stream.doubt).await?;
                 }
             }
         }
@@ -443,42 +443,38 @@ impl Lane {
     /// Time has passed: gives up what is too old, and wonders about a leader that is silent.
     async fn look_around(&mut self, stream: &mut Stream) -> ControlFlow<Over> {
         if self.window.is_empty() {
-            stream.ask_at = Instant::now() + SUSPECT_AFTER;
+            stream.doubt.put_off();
         }
-        if Instant::now() < self.deadline().min(stream.ask_at) {
+        if Instant::now() < self.deadline().min(stream.doubt.ask_at) {
             return ControlFlow::Continue(());
         }
-        self.suspect(stream.node, stream.forward, &mut stream.ask_at)
+        self.suspect(stream.node, stream.forward, &mut stream.doubt)
             .await
     }
 
     /// The leader owes an ack and is silent: is there another leader? A node that forwards tells so itself.
-    async fn suspect(
-        &mut self,
-        node: u64,
-        forward: bool,
-        ask_at: &mut Instant,
-    ) -> ControlFlow<Over> {
+    async fn suspect(&mut self, node: u64, forward: bool, doubt: &mut Doubt) -> ControlFlow<Over> {
         if Instant::now() >= self.deadline() {
             self.expire();
             return ControlFlow::Break(Over::Again);
         }
         if forward {
-            *ask_at = Instant::now() + SUSPECT_AFTER;
+            doubt.put_off();
             return ControlFlow::Continue(());
         }
         let asked = timeout(ASK_TIMEOUT, self.cluster.refresh(&self.topic, Some(node))).await;
-        *ask_at = Instant::now() + self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX);
-        let leader = self
-            .cluster
-            .leader(self.group)
-            .filter(|leader| *leader != node);
-        match (asked, leader) {
-            (Ok(Ok(_)), Some(_)) => {
-                self.lost(node, "it fell silent, and another leads");
-                ControlFlow::Break(Over::Again)
-            }
-            _ => ControlFlow::Continue(()),
+        doubt.ask_at = Instant::now() + self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX);
+        if !matches!(asked, Ok(Ok(_))) {
+            return ControlFlow::Continue(());
         }
+        match self.cluster.leader(self.group) {
+            Some(leader) if leader != node => {
+                self.lost(node, "it fell silent, and another leads");
+                return ControlFlow::Break(Over::Again);
+            }
+            Some(_) if doubt.is_silent() => self.cluster.dial_beside(node, &doubt.connection),
+            _ => {}
+        }
+        ControlFlow::Continue(())
     }
 }

@@ -21,7 +21,7 @@ const CONTROL_PRIORITY: i32 = 10;
 const BULK_PRIORITY: i32 = 0;
 /// What a peer that is far behind gets yields to everything else.
 const CATCH_UP_PRIORITY: i32 = -10;
-/// Pause before a stream that failed on a live connection is opened again.
+/// Pause before a stream that failed on a live connection is opened again. On a new connection it is opened at once.
 const REOPEN_AFTER: Duration = Duration::from_millis(100);
 /// How long another node may take to report on its replicas.
 const REPORT_WITHIN: Duration = Duration::from_millis(500);
@@ -115,7 +115,7 @@ impl Line {
         let (slot, greeted) = watch::channel(None);
         let keep = keep_greeted(
             Arc::clone(peers),
-            peer.node,
+            Arc::clone(peer),
             address.to_owned(),
             link.connection(),
             slot,
@@ -142,23 +142,28 @@ impl Drop for Line {
     }
 }
 
-/// Greets on each new connection to a peer, shows it while it lives, and reports its loss to the replicas.
+/// Greets on each new connection to a peer, shows it while it lives, and reports its loss to the replicas. A peer that has started again
+/// may dial us long before we notice that the connection to its former self is dead: that is closed then, and dialed again at once.
 async fn keep_greeted(
     peers: Arc<Peers>,
-    node: u64,
+    peer: Arc<Peer>,
     address: String,
     mut connection: watch::Receiver<Option<Connection>>,
     slot: watch::Sender<Option<Connection>>,
 ) {
+    let node = peer.node;
     while let Ok(up) = connection
         .wait_for(Option::is_some)
         .await
         .map(|up| up.clone())
     {
         let Some(up) = up else { continue };
-        let greeted = peers.greeter.greet(node, &up).await;
-        if greeted {
+        let start = peers.greeter.greet(node, &up).await;
+        let greeted = start.is_some();
+        if let Some(start) = start {
+            peer.note_start(start);
             slot.send_replace(Some(up.clone()));
+            hold(&up, start, peer.start.subscribe()).await;
         }
         let why = up.closed().await;
         slot.send_replace(None);
@@ -173,6 +178,16 @@ async fn keep_greeted(
             .await;
         if next.is_err() {
             return;
+        }
+    }
+}
+
+/// Waits until `connection` is over: lost, or to a start of its node that another one has followed; then it is closed.
+async fn hold(connection: &Connection, start: u64, mut starts: watch::Receiver<Option<u64>>) {
+    tokio::select! {
+        _ = connection.closed() => {}
+        _ = starts.wait_for(|now| *now != Some(start)) => {
+            connection.close(transport::close::DROPPED, "the node has started again");
         }
     }
 }
@@ -216,8 +231,16 @@ pub(super) async fn keep_open(
         }
         if up.close_reason().is_none() {
             peers.replicas().peer_unreachable(peer.node);
+            tokio::time::sleep(REOPEN_AFTER).await;
+            continue;
         }
-        tokio::time::sleep(REOPEN_AFTER).await;
+        let lost = up.id();
+        let next = connection
+            .wait_for(|now| now.as_ref().is_none_or(|now| now.id() != lost))
+            .await;
+        if next.is_err() {
+            return;
+        }
     }
 }
 
@@ -315,3 +338,7 @@ async fn ask(connection: &Connection) -> Result<NodeReport, StreamEnd> {
         .ok_or_else(|| StreamEnd::Gone("ended without an answer".into()))?;
     Ok(decode_report(message.kind, &message.head)?)
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -76,8 +76,9 @@ impl Greeter {
         })
     }
 
-    /// Greets first, on a connection dialed from here. False if nothing may be said on it; it is closed then.
-    pub(super) async fn greet(&self, node: u64, connection: &Connection) -> bool {
+    /// Greets first, on a connection dialed from here. Gives the nonce of the other's present start; `None` if nothing may be said on the
+    /// connection, which is closed then.
+    pub(super) async fn greet(&self, node: u64, connection: &Connection) -> Option<u64> {
         let greet = async {
             let (mut send, mut recv) = connection
                 .open_bi(PRIORITY)
@@ -90,14 +91,14 @@ impl Greeter {
         self.judge(node, connection, greet).await
     }
 
-    /// Answers the greeting on a connection that was dialed by `node`. False as with `greet`.
-    pub(super) async fn welcome(&self, node: u64, connection: &Connection) -> bool {
+    /// Answers the greeting on a connection that was dialed by `node`. Gives what `greet` does.
+    pub(super) async fn welcome(&self, node: u64, connection: &Connection) -> Option<u64> {
         let welcome = async {
             let (mut send, mut recv) = connection.accept_bi().await.map_err(StreamEnd::from)?;
-            self.hear(node, &mut recv).await?;
+            let nonce = self.hear(node, &mut recv).await?;
             self.say(&mut send).await?;
             send.finish();
-            Ok(())
+            Ok(nonce)
         };
         self.judge(node, connection, welcome).await
     }
@@ -133,15 +134,15 @@ impl Greeter {
         &self,
         node: u64,
         connection: &Connection,
-        greeting: impl Future<Output = Result<(), Unwelcome>>,
-    ) -> bool {
+        greeting: impl Future<Output = Result<u64, Unwelcome>>,
+    ) -> Option<u64> {
         let greeted = tokio::time::timeout(GREETING_WITHIN, greeting).await;
-        if !matches!(greeted, Ok(Ok(()))) && connection.close_reason().is_some() {
+        if !matches!(greeted, Ok(Ok(_))) && connection.close_reason().is_some() {
             // The other side closed it; to close it here too would hide why.
-            return false;
+            return None;
         }
         match greeted {
-            Ok(Ok(())) => return true,
+            Ok(Ok(nonce)) => return Some(nonce),
             Ok(Err(Unwelcome::Refused(reason))) => {
                 tracing::error!(node, address = %connection.remote_address(), reason, "refused another node");
                 connection.close(REFUSED, &reason);
@@ -160,7 +161,7 @@ impl Greeter {
             }
             Err(_) => connection.close(transport::close::PROTOCOL, "no greeting within the time"),
         }
-        false
+        None
     }
 
     async fn say(&self, send: &mut SendHalf) -> Result<(), StreamEnd> {
@@ -168,7 +169,7 @@ impl Greeter {
         Ok(send.send(kind, &head, &mut []).await?)
     }
 
-    async fn hear(&self, node: u64, recv: &mut RecvHalf) -> Result<(), Unwelcome> {
+    async fn hear(&self, node: u64, recv: &mut RecvHalf) -> Result<u64, Unwelcome> {
         let limits = Limits {
             head_bytes_max: GREETING_HEAD_BYTES_MAX,
             body_bytes_max: 0,
@@ -187,8 +188,8 @@ impl Greeter {
         self.hold_to(node, &greeting).await
     }
 
-    /// Compares a node with what was seen of it before, and remembers what is seen now, durably.
-    async fn hold_to(&self, node: u64, greeting: &Greeting) -> Result<(), Unwelcome> {
+    /// Compares a node with what was seen of it before, and remembers what is seen now, durably. Gives the nonce of its present start.
+    async fn hold_to(&self, node: u64, greeting: &Greeting) -> Result<u64, Unwelcome> {
         let mut pins = self.pins.lock().await;
         let before = pins.get(&node).copied();
         if let Some(pin) = &before
@@ -208,7 +209,7 @@ impl Greeter {
             nonce: *nonce,
         };
         if before == Some(now) {
-            return Ok(());
+            return Ok(*nonce);
         }
         let mut changed = pins.clone();
         changed.retain(|node, _| !self.is_removed(*node));
@@ -230,7 +231,7 @@ impl Greeter {
             Err(error) => return Err(StreamEnd::Gone(error.to_string()).into()),
         }
         *pins = changed;
-        Ok(())
+        Ok(*nonce)
     }
 
     /// Takes in which nodes were removed from the cluster: they are refused by their number.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use segment_store::{DataDirError, Memory};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use transport::{Connection, Endpoint, Limits};
 
@@ -64,6 +64,8 @@ pub(super) struct Peers {
 struct Peer {
     node: u64,
     dialed: ArcSwapOption<Dialed>,
+    /// Nonce of the start of it that was greeted last, in either direction: connections to an earlier one are dead.
+    start: watch::Sender<Option<u64>>,
     budget: Arc<Budget>,
     /// Of what goes to the peer while it is far behind: it must not keep anything else from being queued.
     catch_up_budget: Arc<Budget>,
@@ -195,6 +197,7 @@ impl Peers {
         let peer = Arc::new(Peer {
             node,
             dialed: ArcSwapOption::empty(),
+            start: watch::Sender::new(None),
             budget: Budget::new(self.queue_bytes_max),
             catch_up_budget: Budget::new(self.queue_bytes_max),
             requests: Mutex::default(),
@@ -284,6 +287,12 @@ impl Peer {
             StreamHello::CatchUp { .. } => &self.catch_up_budget,
             _ => &self.budget,
         }
+    }
+
+    /// It has greeted, as the start of that nonce.
+    fn note_start(&self, nonce: u64) {
+        self.start
+            .send_if_modified(|start| start.replace(nonce) != Some(nonce));
     }
 
     /// Gives up the connections dialed to it, and the streams on them.

@@ -29,16 +29,17 @@ impl Peers {
         if node == self.node {
             return connection.close(close::PROTOCOL, "it dialed itself");
         }
-        if !self.greeter.welcome(node, &connection).await {
+        let Some(start) = self.greeter.welcome(node, &connection).await else {
             let end = connection.closed().await;
             return self.greeter.note_end(node, &end);
-        }
+        };
         if self.greeter.is_removed(node) {
             return self.greeter.turn_away(node, &connection);
         }
         let Some(peer) = self.peer_or_new(node) else {
             return connection.close(close::DROPPED, "too many nodes");
         };
+        peer.note_start(start);
         {
             let mut accepted = lock(&peer.accepted);
             accepted.push_back(connection.clone());

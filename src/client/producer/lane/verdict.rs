@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
-use transport::{Message, RecvError};
+use transport::{ConnectionLost, Message, RecvError};
 
+use super::doubt::is_there;
 use super::{AVOID_FOR, Lane, Over};
 use crate::client::ProduceError;
 use crate::wire::{ApiError, ProducedAck, Reply, decode_reply};
@@ -24,6 +25,7 @@ impl Lane {
         let message = match received {
             Ok(Some(message)) => message,
             Ok(None) => return ControlFlow::Break(self.lost(node, "the node ended the stream")),
+            Err(RecvError::Lost(lost)) => return ControlFlow::Break(self.cut_off(node, &lost)),
             Err(error) => return ControlFlow::Break(self.lost(node, &error.to_string())),
         };
         match decode_reply(message.kind, &message.head) {
@@ -176,6 +178,16 @@ impl Lane {
         self.avoid = Some((node, Instant::now() + AVOID_FOR));
         self.cluster.forget_leader(self.group, node);
         self.trouble(format!("node {node}: {reason}"))
+    }
+
+    /// The connection is gone. A node that is there all the same may well lead, as the others say: it is dialed again at once, and says itself if
+    /// it does not. To avoid it would cost half a second without service where it has just been elected.
+    pub(super) fn cut_off(&mut self, node: u64, lost: &ConnectionLost) -> Over {
+        if !is_there(lost) {
+            return self.lost(node, &lost.to_string());
+        }
+        self.trouble(format!("node {node}: {lost}"));
+        Over::Again
     }
 
     pub(super) fn trouble(&mut self, problem: String) -> Over {
