@@ -3,6 +3,7 @@
 //! Owns the struct, the term rules that precede every message, the ballot, and the queue of what waits for it. The
 //! rules of each role live in the files named after them. On every walk.
 
+use super::contest::Contest;
 use super::election::{Answer, Votes};
 use super::follower::Following;
 use super::leader::Leading;
@@ -59,6 +60,7 @@ pub struct Raft {
     pub(super) election_deadline: Millis,
     /// The timeout that `election_deadline` was computed with; drawn anew for each election (section 5.2).
     pub(super) election_timeout_ms: u64,
+    pub(super) contest: Contest,
     pub(super) reads: Reads,
     pub(super) effects: Vec<Effect>,
 }
@@ -109,6 +111,7 @@ impl Raft {
             suspect: Suspect::default(),
             election_deadline: now,
             election_timeout_ms: 0,
+            contest: Contest::default(),
             effects: Vec::new(),
             log,
             members,
@@ -381,9 +384,8 @@ impl Raft {
     }
 
     pub(super) fn draw_election_timeout(&mut self) {
-        self.election_timeout_ms = self
-            .rng
-            .u64(self.config.election_timeout_min_ms..=self.config.election_timeout_max_ms);
+        let longest = self.contest.timeout_max(&self.config);
+        self.election_timeout_ms = self.rng.u64(self.config.election_timeout_min_ms..=longest);
     }
 
     /// Sends `message` once the ballot it is sent under is durable: at once, as a rule.

@@ -35,6 +35,7 @@ impl Answer {
 impl Raft {
     /// No leader was heard for an election timeout, or no election was won in one.
     pub(super) fn on_election_timeout(&mut self) {
+        self.note_fruitless();
         self.restart_election_timer();
         self.become_follower();
         if self.is_pending() || self.has_no_say() {
@@ -106,9 +107,12 @@ impl Raft {
         }
     }
 
-    /// Would this node vote for `from`? Answering changes nothing here: neither term, nor vote, nor timer.
+    /// Would this node vote for `from`? Answering changes neither term, nor vote, nor timer.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        let granted = term > self.term() && !self.hears_leader() && self.is_current(last);
+        let granted = term > self.term()
+            && !self.hears_leader()
+            && self.is_current(last)
+            && self.favours(from, last);
         if granted && mutation::is("a pre-vote restarts the timer") {
             self.restart_election_timer();
         }

@@ -54,6 +54,7 @@ impl Raft {
             self.become_follower();
         }
         self.leader = Some(from);
+        self.end_contest();
         let (now, timeout) = (self.now, self.election_timeout_ms);
         self.following().leader_heard_at = Some(now);
         self.election_deadline = now + timeout;

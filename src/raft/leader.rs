@@ -69,6 +69,7 @@ impl Raft {
             pace: Pace::new(now, self.commit_index),
         }));
         self.leader = Some(node);
+        self.end_contest();
         self.publish();
         self.append_own(OwnEntry::Noop);
         let (index, membership) = self.members.current();

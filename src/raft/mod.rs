@@ -16,6 +16,7 @@
 
 mod catch_up;
 mod change;
+mod contest;
 mod core;
 mod effects;
 mod election;

@@ -12,6 +12,13 @@ use crate::wire::ApiError;
 
 impl Replica {
     pub(super) fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>) {
+        tracing::debug!(
+            group = self.config.group,
+            ?role,
+            term,
+            leader,
+            "another role, term or leader"
+        );
         let leads = (role == Role::Leader).then_some(term);
         if self.leading.is_some() && leads != self.leading {
             // The entries may still be committed by another leader, or cut: not for us to say.

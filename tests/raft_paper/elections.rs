@@ -314,6 +314,51 @@ fn split_vote_is_resolved_by_new_timeouts() {
     assert!(cluster.leader().is_some());
 }
 
+/// Each election that came to nothing may be followed by a longer pause, up to a bound; a leader ends that.
+#[test]
+fn timeouts_grow_with_elections_that_come_to_nothing_until_somebody_leads() {
+    let longest = |rounds: u64, lead: bool| {
+        let draws = (0..200).map(|seed| {
+            let mut restored = Restored::empty(Membership::of_voters([1, 2, 3]));
+            restored.ballot.term = 1;
+            let core = Raft::new(Config::new(1, seed), restored, 1_000);
+            let mut solo = Solo {
+                core,
+                now: 1_000,
+                effects: Vec::new(),
+            };
+            for _ in 0..rounds {
+                solo.wait(2_401);
+                let term = solo.core.term() + 1;
+                solo.step(
+                    2,
+                    Message::PreVoteReply {
+                        term,
+                        granted: true,
+                        conditional: false,
+                    },
+                );
+                assert_eq!(
+                    (solo.core.role(), solo.core.term()),
+                    (Role::Candidate, term)
+                );
+            }
+            if lead {
+                solo.step(2, heartbeat(solo.core.term()));
+            }
+            solo.core.next_deadline() - solo.now
+        });
+        draws.max().unwrap()
+    };
+    let near = |drawn: u64, most: u64| (most * 9 / 10..=most).contains(&drawn);
+    assert!(near(longest(1, false), 300));
+    assert!(near(longest(2, false), 600));
+    assert!(near(longest(3, false), 1_200));
+    assert!(near(longest(4, false), 2_400));
+    assert!(near(longest(9, false), 2_400));
+    assert!(near(longest(9, true), 300), "somebody leads");
+}
+
 /// Section 5.2: "Election timeouts are chosen randomly from a fixed interval (e.g., 150-300ms)."
 #[test]
 fn election_timeouts_are_random_within_their_range() {

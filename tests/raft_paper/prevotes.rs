@@ -71,6 +71,89 @@ fn pre_vote_changes_nothing_at_the_voter() {
     );
 }
 
+fn pre_vote(term: u64) -> Message {
+    let last = LogId::ZERO;
+    Message::PreVote { term, last }
+}
+
+/// What the core said to a pre-vote just now.
+fn said(solo: &mut Solo) -> bool {
+    match solo.take_sent().as_slice() {
+        [(_, Message::PreVoteReply { granted, .. })] => *granted,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two that time out at once ask each other: one gives way, and the other leads, without another timeout.
+#[test]
+fn of_two_that_ask_each_other_for_pre_votes_one_leads_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.crash(2);
+    cluster.now += 301;
+    cluster.tick(1);
+    cluster.tick(3);
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(3));
+    assert_eq!(cluster.core(3).term(), 1, "one election was enough");
+}
+
+/// The better log goes before the greater number.
+#[test]
+fn of_two_that_ask_each_other_the_one_with_the_better_log_leads_at_once() {
+    let membership = Membership::of_voters([1, 2, 3]);
+    let logs = [(1, &[1, 1][..]), (2, &[1]), (3, &[1])];
+    let mut cluster = Cluster::with_logs(&membership, logs, 1);
+    cluster.crash(2);
+    cluster.now += 301;
+    cluster.tick(1);
+    cluster.tick(3);
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+}
+
+/// A pre-candidate whose questions nobody answers stands in nobody's way: the others may not hear it.
+#[test]
+fn pre_candidate_without_answers_goes_before_others_for_no_longer_than_a_heartbeat() {
+    let mut restored = Restored::empty(Membership::of_voters([1, 2, 3]));
+    restored.ballot.term = 1;
+    let core = Raft::new(Config::new(3, 11), restored, 1_000);
+    let mut solo = Solo {
+        core,
+        now: 1_000,
+        effects: Vec::new(),
+    };
+    solo.wait(301);
+    assert_eq!(solo.core.role(), Role::PreCandidate);
+    solo.take();
+    solo.now += 49;
+    solo.step(1, pre_vote(2));
+    assert!(!said(&mut solo), "the greater number goes first");
+    solo.now += 1;
+    solo.step(1, pre_vote(2));
+    assert!(said(&mut solo));
+}
+
+/// Whoever was told first that this node would vote for it has the time to ask for the vote; but only so much, and only once in a term:
+/// it may be gone, or unable to win.
+#[test]
+fn voter_favours_the_first_that_asks_for_the_shortest_timeout_and_once_a_term() {
+    let mut solo = Solo::new(3, &[], 1);
+    solo.step(2, pre_vote(2));
+    assert!(said(&mut solo));
+    let deadline = solo.core.next_deadline();
+    solo.now += 100;
+    solo.step(3, pre_vote(2));
+    assert!(!said(&mut solo), "node 2 is about to campaign");
+    solo.step(2, pre_vote(2));
+    assert!(said(&mut solo));
+    solo.now += 50;
+    solo.step(3, pre_vote(2));
+    assert!(said(&mut solo), "node 2 has had its time");
+    solo.step(2, pre_vote(2));
+    assert!(said(&mut solo), "nobody is favoured again in this term");
+    assert_eq!(solo.core.next_deadline(), deadline);
+}
+
 /// A voter of an earlier term with the better log, and one of a later term with the worse log: each refuses the other
 /// at first, and still one of them wins.
 #[test]
