@@ -4,6 +4,7 @@
 //! not know: what a broken chain means; [`crate::recover`] judges.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::contents::Contents;
@@ -28,6 +29,8 @@ pub(crate) struct Scan {
     end: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// The stretch of the file last asked for that may hold anything but zeros.
+    data: Range<u64>,
 }
 
 /// What follows the end of the chain in a segment that was not sealed.
@@ -52,6 +55,7 @@ impl Scan {
             segment_crc,
             window: Vec::new(),
             window_at: 0,
+            data: 0..0,
         }
     }
 
@@ -93,7 +97,11 @@ impl Scan {
         };
         let (identity, segment_crc) = (self.header.identity, self.segment_crc);
         let mut position = contents.end_position;
-        while let Some(block) = self.bytes(position, FRAME_ALIGN)? {
+        loop {
+            position = self.skip_blank(position)?;
+            let Some(block) = self.bytes(position, FRAME_ALIGN)? else {
+                break;
+            };
             let first_byte = block[0];
             found.blank &= block.iter().all(|&byte| byte == 0);
             let mut next = position + FRAME_ALIGN as u64;
@@ -192,13 +200,29 @@ impl Scan {
         mut each: impl FnMut(u64, EndMark, u32),
     ) -> io::Result<()> {
         let identity = self.header.identity;
-        while let Some(block) = self.bytes(position, END_MARK_LEN)? {
+        loop {
+            position = self.skip_blank(position)?;
+            let Some(block) = self.bytes(position, END_MARK_LEN)? else {
+                return Ok(());
+            };
             if let Some((mark, of)) = EndMark::decode_any(block, &identity) {
                 each(position, mark, of);
             }
             position += END_MARK_LEN as u64;
         }
-        Ok(())
+    }
+
+    /// The first place from `position` on, in steps of a frame's alignment, where anything may lie: most of a young segment was never written, and to
+    /// read that is what opening thousands of groups would spend its time with.
+    fn skip_blank(&mut self, position: u64) -> io::Result<u64> {
+        let seen = self.window_at..self.window_at + self.window.len() as u64;
+        if seen.contains(&position) || self.data.contains(&position) {
+            return Ok(position);
+        }
+        self.data = self.file.data_from(position)?;
+        let blank = self.data.start.min(self.end).saturating_sub(position);
+        let step = FRAME_ALIGN as u64;
+        Ok(position + blank / step * step)
     }
 
     /// `len` bytes from `position` on; `None` if the file ends before.
@@ -212,7 +236,14 @@ impl Scan {
         }
         let window_end = self.window_at + self.window.len() as u64;
         if position < self.window_at || position + len as u64 > window_end {
-            let wanted = (WINDOW_BYTES.max(len) as u64).min(left);
+            if !self.data.contains(&position) {
+                self.data = self.file.data_from(position)?;
+            }
+            let data = match self.data.contains(&position) {
+                true => self.data.end - position,
+                false => 0,
+            };
+            let wanted = data.min(WINDOW_BYTES as u64).max(len as u64).min(left);
             let wanted = usize::try_from(wanted).expect("a window fits in memory");
             self.window.resize(wanted, 0);
             self.window_at = position;

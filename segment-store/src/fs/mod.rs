@@ -107,6 +107,12 @@ pub trait FsFile: Send + Sync + Debug {
     /// `UnexpectedEof` if the range passes the end of the file; an unreadable sector is an error of the system's.
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()>;
 
+    /// The next stretch, from `position` on, that may hold anything but zeros: what lies before it reads as zeros, and need not be read to know that.
+    /// It may hold nothing but zeros itself; it is empty, at the end of the file, if there is none. Here nothing is known.
+    fn data_from(&self, position: u64) -> io::Result<Range<u64>> {
+        Ok(position.min(self.len())..self.len())
+    }
+
     /// Makes all that was written before the call durable (fdatasync). An error is final: never call it again.
     fn sync_data(&self) -> io::Result<()>;
 

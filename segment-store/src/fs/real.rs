@@ -202,6 +202,25 @@ impl FsFile for RealFile {
         self.file.read_exact_at(buffer, position)
     }
 
+    /// Room that was reserved and never written is no data; what is in the page cache is, on the disk or not. Nothing else uses the file's own
+    /// position, which this moves.
+    fn data_from(&self, position: u64) -> io::Result<Range<u64>> {
+        use rustix::fs::{SeekFrom, seek};
+        use rustix::io::Errno;
+        let start = match seek(&self.file, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => self.len,
+            // Where the file system does not tell, all may be data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(position.min(self.len)..self.len),
+            Err(error) => return Err(error.into()),
+        };
+        if start >= self.len {
+            return Ok(self.len..self.len);
+        }
+        let end = seek(&self.file, SeekFrom::Hole(start))?;
+        Ok(start..end.min(self.len))
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.file)?)
     }

@@ -36,6 +36,28 @@ fn short_writes_and_interruptions_are_carried_on() {
     assert_eq!(written, b"abcdefghi");
 }
 
+/// Whatever a file system says of its holes, no byte that is not zero may lie in one; and where it says anything, what was never written is one.
+#[test]
+fn what_was_never_written_is_no_data_and_all_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let len = 1 << 20;
+    let file = RealFs.create(&dir.path().join("file"), len).unwrap();
+    assert_eq!(file.data_from(len).unwrap(), len..len);
+    for synced in [false, true] {
+        for position in [0, 300_000, 300_100, 1 << 19, len - 1] {
+            file.write_all_at(b"x", position).unwrap();
+            if synced {
+                file.sync_data().unwrap();
+            }
+            for from in [0, position.saturating_sub(10_000), position] {
+                let data = file.data_from(from).unwrap();
+                assert!(from <= data.start && data.start <= position, "{data:?}");
+                assert!(data.start < data.end && data.end <= len, "{data:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_write_that_makes_no_progress_is_an_error() {
     let error = write_all(&buffers(&[b"abc"]), 0, |_, _| Ok(0)).unwrap_err();

@@ -55,6 +55,23 @@ impl Content {
         &self.visible[range]
     }
 
+    /// The next sectors from `position` on that are not all zeros, or cannot be read.
+    pub(super) fn data_from(&self, position: usize) -> Range<usize> {
+        let len = self.len();
+        let is_data = |sector: &usize| {
+            let range = sector * SECTOR_BYTES..len.min((sector + 1) * SECTOR_BYTES);
+            self.unreadable.contains(sector) || self.visible[range].iter().any(|byte| *byte != 0)
+        };
+        let sectors = len.div_ceil(SECTOR_BYTES);
+        let start = (position / SECTOR_BYTES..sectors).find(is_data);
+        let Some(start) = start else {
+            return len..len;
+        };
+        let end = (start..sectors).find(|sector| !is_data(sector));
+        let end = end.map_or(len, |end| end * SECTOR_BYTES);
+        (start * SECTOR_BYTES).max(position)..end
+    }
+
     /// An error if any sector of `range` is unreadable.
     pub(super) fn check_readable(&self, range: Range<usize>) -> io::Result<()> {
         match self.unreadable.range(sectors_of(range)).next() {

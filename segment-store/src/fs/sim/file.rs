@@ -85,6 +85,12 @@ impl FsFile for SimFile {
         Ok(())
     }
 
+    fn data_from(&self, position: u64) -> io::Result<Range<u64>> {
+        let _power = self.disk()?;
+        let data = lock_cell(&self.cell).data_from(to_usize(position));
+        Ok(data.start as u64..data.end as u64)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.disk()?;
         let met = disk.begin(&Subject::Sync(&self.cell))?;
