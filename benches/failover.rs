@@ -5,7 +5,9 @@
 //! leads most of them is killed, a record goes to each partition at that moment, and the clock runs until the last of them is acked: then
 //! all are led again. After each round the node is started again. At last all nodes with many partitions are killed and started at once, and
 //! the clock runs until all are ready: everything is led. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many
-//! rounds each (default 15), `PLIMSOLL_PARTITIONS` how many partitions the other two parts have (default 1000; 0: leave them out).
+//! rounds each (default 15), `PLIMSOLL_PARTITIONS` how many partitions the other two parts have (default 1000), `PLIMSOLL_PART` which part alone is to be
+//! measured: `leader`, `node` or `start`. In the first, a killed node is away for up to `PLIMSOLL_AWAY_MS` (default 2500), a bit longer in each round:
+//! connections to it that nobody has closed are then in all states when it leads again.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -28,24 +30,31 @@ use tokio::sync::watch;
 const TOPIC: &str = "failover";
 
 fn main() {
-    let number = |name: &str, default: u32| {
-        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
     let rounds = number("PLIMSOLL_ROUNDS", 15);
     let partitions = number("PLIMSOLL_PARTITIONS", 1000);
-    let gaps = runtime().block_on(measure(rounds));
-    report("from SIGKILL of the leader to the next ack", gaps);
-    if partitions > 0 {
+    let part = std::env::var("PLIMSOLL_PART").unwrap_or_default();
+    let asked = |name: &str| part.is_empty() || part == name;
+    if asked("leader") {
+        let gaps = runtime().block_on(measure(rounds));
+        report("from SIGKILL of the leader to the next ack", gaps);
+    }
+    if asked("node") {
         let gaps = runtime().block_on(measure_many(rounds, partitions));
         let what = format!(
             "from SIGKILL of a node until all of {partitions} partitions at rest are led again"
         );
         report(&what, gaps);
+    }
+    if asked("start") {
         let gaps = runtime().block_on(measure_starts(rounds, partitions));
         let what =
             format!("from the start of all nodes until all of {partitions} partitions are led");
         report(&what, gaps);
     }
+}
+
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 /// A runtime of its own for each part: what is left of the first ends with it.
@@ -60,11 +69,12 @@ fn report(what: &str, mut gaps: Vec<Duration>) {
     gaps.sort_unstable();
     let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share).round() as usize].as_millis();
     println!(
-        "{what}, {} rounds, ms: min {} p50 {} p90 {} max {}",
+        "{what}, {} rounds, ms: min {} p50 {} p90 {} p99 {} max {}",
         gaps.len(),
         at(0.0),
         at(0.5),
         at(0.9),
+        at(0.99),
         at(1.0)
     );
 }
@@ -75,7 +85,9 @@ async fn measure(rounds: u32) -> Vec<Duration> {
     let client = Client::connect(&config).await.expect("a node answers");
     let admin = client.admin();
     admin.create_topic(TOPIC, 1, 3).await.expect("it is new");
-    let producer = client
+    // Of its own: what the other one asks of nodes would find out which of its connections are dead.
+    let producing = Client::connect(&config).await.expect("a node answers");
+    let producer = producing
         .producer(TOPIC)
         .linger(Duration::ZERO)
         .build()
@@ -94,6 +106,8 @@ async fn measure(rounds: u32) -> Vec<Duration> {
         }
         gaps.push(killed.elapsed());
         eprintln!("round {round}: {} ms", killed.elapsed().as_millis());
+        let away = number("PLIMSOLL_AWAY_MS", 2500);
+        tokio::time::sleep(Duration::from_millis(u64::from(away * round / rounds))).await;
         cluster.serve(victim);
         cluster.wait_ready().await;
         settle(&client).await;
@@ -143,30 +157,39 @@ const CREATE_WITHIN: Duration = Duration::from_secs(120);
 /// How long partitions are left alone before a kill, so that they rest.
 const AT_REST: Duration = Duration::from_secs(3);
 
-/// A topic of many partitions, and a record in each.
-async fn many(client: &Client, partitions: u32) -> Producer {
+/// Most partitions of a topic here; there are several topics where more are asked for.
+const TOPIC_PARTITIONS: u32 = 1000;
+
+/// Topics of so many partitions in all, and a record in each.
+async fn many(client: &Client, partitions: u32) -> Vec<(Producer, u32)> {
     let admin = client.admin().timeout(CREATE_WITHIN);
-    let made = admin.create_topic(TOPIC, partitions, 3).await;
-    made.expect("it is new");
-    let producer = client.producer(TOPIC).linger(Duration::ZERO);
-    let producer = producer.build().await.expect("the topic is there");
-    send_to_each(&producer, partitions).await;
+    let mut producers = Vec::new();
+    for first in (0..partitions).step_by(TOPIC_PARTITIONS as usize) {
+        let here = TOPIC_PARTITIONS.min(partitions - first);
+        let topic = format!("{TOPIC}-{first}");
+        let made = admin.create_topic(&topic, here, 3).await;
+        made.expect("it is new");
+        let producer = client.producer(&topic).linger(Duration::ZERO);
+        let producer = producer.build().await.expect("the topic is there");
+        producers.push((producer, here));
+    }
+    send_to_each(&producers).await;
     settle(client).await;
-    producer
+    producers
 }
 
 async fn measure_many(rounds: u32, partitions: u32) -> Vec<Duration> {
     let mut cluster = Cluster::start(3).await;
     let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
     let client = Client::connect(&config).await.expect("a node answers");
-    let producer = many(&client, partitions).await;
+    let producers = many(&client, partitions).await;
     let mut gaps = Vec::new();
     for round in 1..=rounds {
         tokio::time::sleep(AT_REST).await;
         let victim = leader_of_most(&client).await;
         cluster.kill(victim);
         let killed = Instant::now();
-        send_to_each(&producer, partitions).await;
+        send_to_each(&producers).await;
         gaps.push(killed.elapsed());
         eprintln!("round {round}: {} ms", killed.elapsed().as_millis());
         cluster.serve(victim);
@@ -217,11 +240,13 @@ async fn terms(client: &Client) -> BTreeMap<u64, u64> {
 }
 
 /// A record to each partition, acked.
-async fn send_to_each(producer: &Producer, partitions: u32) {
+async fn send_to_each(producers: &[(Producer, u32)]) {
     let mut deliveries = Vec::new();
-    for partition in 0..partitions {
-        let record = Record::value("x").partition(partition);
-        deliveries.push(producer.send(record).await.expect("there is room"));
+    for (producer, partitions) in producers {
+        for partition in 0..*partitions {
+            let record = Record::value("x").partition(partition);
+            deliveries.push(producer.send(record).await.expect("there is room"));
+        }
     }
     for delivery in deliveries {
         delivery.await.expect("the cluster goes on");
@@ -229,10 +254,10 @@ async fn send_to_each(producer: &Producer, partitions: u32) {
 }
 
 async fn leader_of_most(client: &Client) -> u64 {
-    let topic = client.admin().describe_topic(TOPIC).await;
+    let status = client.admin().status().await.expect("a node answers");
     let mut led = BTreeMap::<u64, usize>::new();
-    for partition in topic.expect("it is there").partitions {
-        *led.entry(partition.leader.expect("it is led")).or_default() += 1;
+    for leader in status.groups.iter().filter_map(|group| group.leader) {
+        *led.entry(leader).or_default() += 1;
     }
     let most = led.into_iter().max_by_key(|(_, led)| *led);
     most.expect("there are partitions").0
@@ -242,7 +267,9 @@ async fn leader_of_most(client: &Client) -> u64 {
 async fn settle(client: &Client) {
     loop {
         let status = client.admin().status().await.expect("a node answers");
-        let ours = |group: &&GroupStatus| group.topic.as_deref() == Some(TOPIC);
+        let ours = |group: &&GroupStatus| {
+            (group.topic.as_deref()).is_some_and(|topic| topic.starts_with(TOPIC))
+        };
         let even = |group: &GroupStatus| {
             let end = group.high_watermark;
             group.replicas.len() == 3
