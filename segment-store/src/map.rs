@@ -87,6 +87,10 @@ impl MapRead for FileMap {
             return true;
         }
         let len = range.end - start;
+        // What is on the disk alone seldom has its first page in memory, and to look at one is quicker than to look at a thousand.
+        if len > page && !self.is_resident(start..start + page) {
+            return false;
+        }
         let mut pages = vec![0_u8; len.div_ceil(page)];
         // SAFETY: start and length lie inside the map, which lives as long as `self`, and the start is a multiple of the page size, as the
         // map's own is. One byte is written for each page or part of one: as many as `pages` has.

@@ -146,11 +146,11 @@ impl Cursor {
             replicas: replicas.clone(),
             group: group.group(),
             watermark,
+            ahead: Ahead::new(reader.clone(), memory, bytes_max),
             reader,
             bytes_max,
             next_index,
             next_offset,
-            ahead: Ahead::new(memory),
             metrics: None,
         };
         if let FetchFrom::Time(_) = from {
@@ -200,10 +200,7 @@ impl Cursor {
     /// The next run of frames, of which there are some. What may have to come from the disk was checked as a whole: a consumer would refuse a frame that
     /// is not what was written, and another replica has it.
     async fn next_run(&mut self, readable: u64) -> Result<FrameRun, ApiError> {
-        let ahead = self
-            .ahead
-            .next(&self.reader, self.next_index, readable, self.bytes_max);
-        let run = match ahead.await? {
+        let run = match self.ahead.next(self.next_index, readable).await? {
             Some(run) => run,
             None => self.reader.read(self.next_index, readable, self.bytes_max),
         };

@@ -27,7 +27,7 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(10);
 /// Pause before a command that found no leader is tried again.
 const COMMAND_RETRY: Duration = Duration::from_millis(50);
 /// Bytes of [`Shared::load_memory`]: a consumer that reads as fast as it can takes a third of it. Who finds none left reads through the page cache.
-pub(super) const LOAD_BYTES_MAX: usize = 64 << 20;
+pub(super) const LOAD_BYTES_MAX: usize = 100 << 20;
 
 /// One per node, behind an `Arc`.
 pub(super) struct Shared {

@@ -1,18 +1,23 @@
-//! What of a cold log is read before it is wanted: owns the stretches that are on their way to a consumer, and the reading of the next one.
+//! What of a cold log is read before it is wanted: owns the stretches that are on their way to a consumer, and the threads that read the next ones.
 //!
-//! On the fetch walk. One stretch is sent while the next ones are read on threads that may block: one from the disk while the one before is checked. So a
-//! fetch holds three of them at most, and what its connection has not acknowledged. Must not know offsets, sockets, commits.
+//! On the fetch walk. One stretch is sent while others are read and checked on threads that may block. A thread reads one stretch after the other as long as
+//! there is room, and has each checked on another thread, so that the disk waits neither for the check nor for the network. So a fetch holds
+//! [`STRETCHES_MAX`] of them at most, the one that is sent, and what its connection has not acknowledged. Must not know offsets, sockets, commits.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use segment_store::{FrameRun, LoadMemory, LogReader, ReadError};
-use tokio::task::JoinHandle;
+use segment_store::{FrameRun, LoadMemory, LoadedStretch, LogReader, ReadError};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::wire::ApiError;
 
-/// Stretches that are read at a time.
-const LOADING_MAX: usize = 2;
+/// Stretches that are being read or checked, or wait to be sent.
+const STRETCHES_MAX: usize = 4;
+/// Threads that read for one fetch: while one is told that its stretch is there, the disk reads that of the other.
+const READERS: usize = 2;
 /// Below so many bytes a second it is worth keeping in memory what was read, for whoever comes next.
 const SLOW_BYTES_PER_S: f64 = 200e6;
 /// A disk is slow when so many stretches in a row were.
@@ -20,100 +25,184 @@ const SLOW_IN_ROW: u32 = 4;
 /// Less than this tells nothing about the disk.
 const TELLING_BYTES: usize = 1 << 20;
 
-/// The stretches of one fetch.
+/// A stretch that was checked, or why it cannot be sent.
+type Runs = Result<Vec<FrameRun>, ReadError>;
+
+/// The stretches of one fetch. Dropped, what is read ahead is given up.
 pub(super) struct Ahead {
-    memory: LoadMemory,
+    /// What is left of the stretch that is sent.
     runs: VecDeque<FrameRun>,
-    /// Read the stretches that begin with these indexes, one behind the other.
-    loading: VecDeque<(u64, JoinHandle<Stretch>)>,
+    queue: Arc<Queue>,
+}
+
+/// The stretches behind that one, shared with the threads that read them.
+struct Queue {
+    reader: LogReader,
+    memory: LoadMemory,
+    run_bytes_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By their first index, one behind the other.
+    stretches: VecDeque<(u64, oneshot::Receiver<Runs>)>,
+    /// Where the one behind them begins, where that is known without reading.
+    next: Option<u64>,
+    /// The last index that may be read.
+    last: u64,
+    /// Threads that read.
+    readers: usize,
     slow_in_row: u32,
 }
 
-/// A stretch that was read.
-struct Stretch {
-    runs: Result<Vec<FrameRun>, ReadError>,
-    is_slow: Option<bool>,
+/// A stretch to be read.
+struct Job {
+    first: u64,
+    last: u64,
+    memory: Option<LoadMemory>,
+    done: oneshot::Sender<Runs>,
 }
 
 impl Ahead {
-    pub(super) fn new(memory: LoadMemory) -> Ahead {
+    /// Reads for one fetch, whose runs have `run_bytes_max` bytes or are a single frame.
+    pub(super) fn new(reader: LogReader, memory: LoadMemory, run_bytes_max: usize) -> Ahead {
         Ahead {
-            memory,
             runs: VecDeque::new(),
-            loading: VecDeque::new(),
-            slow_in_row: 0,
+            queue: Arc::new(Queue {
+                reader,
+                memory,
+                run_bytes_max,
+                state: Mutex::default(),
+            }),
         }
     }
 
     /// The run of frames that begins with `from` and ends at or before `last`, from the disk or from where it was read to before; `None` if what
-    /// lies there is in memory as far as is known, to be had from `reader` at once.
+    /// lies there is in memory as far as is known, to be had from the log's reader at once.
     pub(super) async fn next(
         &mut self,
-        reader: &LogReader,
         from: u64,
         last: u64,
-        run_bytes_max: usize,
     ) -> Result<Option<Result<FrameRun, ReadError>>, ApiError> {
         if self.runs.front().is_none_or(|run| run.first_index != from) {
             self.runs.clear();
-            if !reader.is_cold(from, run_bytes_max) {
-                self.loading.clear();
+            let Some(stretch) = self.queue.take(from, last) else {
                 return Ok(None);
-            }
-            if self.loading.front().is_none_or(|(first, _)| *first != from) {
-                self.loading.clear();
-            }
-            let loading = match self.loading.pop_front() {
-                Some((_, loading)) => loading,
-                None => self.begin(reader, from, last, run_bytes_max),
             };
-            let stretch = loading.await.map_err(|_| ApiError::Internal)?;
-            self.slow_in_row = match stretch.is_slow {
-                Some(true) => self.slow_in_row + 1,
-                Some(false) => 0,
-                None => self.slow_in_row,
-            };
-            match stretch.runs {
+            match stretch.await.map_err(|_| ApiError::Internal)? {
                 Ok(runs) => self.runs = runs.into(),
                 Err(error) => return Ok(Some(Err(error))),
             }
-            self.begin_next(reader, last, run_bytes_max);
         }
         Ok(self.runs.pop_front().map(Ok))
     }
+}
 
-    /// Has the stretches behind the newest one read.
-    fn begin_next(&mut self, reader: &LogReader, last: u64, run_bytes_max: usize) {
-        let mut next = match self.loading.back() {
-            Some((first, _)) => reader.stretch_end(*first),
-            None => self.runs.back().map(|run| run.last_index + 1),
-        };
-        while self.loading.len() < LOADING_MAX
-            && let Some(first) = next.filter(|first| *first <= last)
-            && reader.is_cold(first, run_bytes_max)
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.queue.lock().give_up();
+    }
+}
+
+impl Queue {
+    /// The stretch that begins with `from`, and has those behind it read as far as `last`; `None` if it is in memory.
+    fn take(self: &Arc<Self>, from: u64, last: u64) -> Option<oneshot::Receiver<Runs>> {
+        let mut state = self.lock();
+        state.last = last;
+        if state
+            .stretches
+            .front()
+            .is_none_or(|(first, _)| *first != from)
         {
-            let loading = self.begin(reader, first, last, run_bytes_max);
-            self.loading.push_back((first, loading));
-            next = reader.stretch_end(first);
+            state.give_up();
+            state.next = Some(from);
+            self.begin(&mut state);
+        }
+        let (_, stretch) = state.stretches.pop_front()?;
+        // Those that read stop when there is no room.
+        if state.readers < READERS {
+            self.begin(&mut state);
+        }
+        Some(stretch)
+    }
+
+    /// Has a thread read on, if there is something to read.
+    fn begin(self: &Arc<Self>, state: &mut State) {
+        if let Some(job) = self.next_job(state) {
+            state.readers += 1;
+            let queue = Arc::clone(self);
+            spawn_blocking(move || queue.read_on(job));
         }
     }
 
-    fn begin(
-        &self,
-        reader: &LogReader,
-        from: u64,
-        last: u64,
-        run_bytes_max: usize,
-    ) -> JoinHandle<Stretch> {
-        let reader = reader.clone();
-        let memory = (self.slow_in_row < SLOW_IN_ROW).then(|| self.memory.clone());
-        tokio::task::spawn_blocking(move || {
+    /// Reads until there is no room or nothing to read; blocks.
+    fn read_on(&self, mut job: Job) {
+        loop {
             let begun = Instant::now();
-            let runs = reader.load(from, last, run_bytes_max, memory.as_ref());
-            let bytes = runs.iter().flatten().map(|run| run.bytes.len()).sum();
-            let is_slow = is_slow(bytes, begun.elapsed().as_secs_f64());
-            Stretch { runs, is_slow }
+            let loaded =
+                self.reader
+                    .load(job.first, job.last, self.run_bytes_max, job.memory.as_ref());
+            let seconds = begun.elapsed().as_secs_f64();
+            let bytes = loaded.iter().flatten().map(LoadedStretch::len_bytes).sum();
+            spawn_blocking(move || {
+                let runs = match loaded {
+                    Ok(Some(loaded)) => loaded.check(),
+                    Ok(None) => Ok(Vec::new()),
+                    Err(error) => Err(error),
+                };
+                // If the fetch is over, nobody needs to know.
+                let _ = job.done.send(runs);
+            });
+            let mut state = self.lock();
+            state.slow_in_row = match is_slow(bytes, seconds) {
+                Some(true) => state.slow_in_row + 1,
+                Some(false) => 0,
+                None => state.slow_in_row,
+            };
+            // There is one too many for a moment when a fetch has jumped.
+            let next = match state.readers > READERS {
+                true => None,
+                false => self.next_job(&mut state),
+            };
+            match next {
+                Some(next) => job = next,
+                None => {
+                    state.readers -= 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next stretch to be read, which has its place in the row from now on.
+    fn next_job(&self, state: &mut State) -> Option<Job> {
+        let first = state.next.filter(|first| *first <= state.last)?;
+        if state.stretches.len() == STRETCHES_MAX || !self.reader.is_cold(first, self.run_bytes_max)
+        {
+            return None;
+        }
+        state.next = self.reader.stretch_end(first);
+        let (done, stretch) = oneshot::channel();
+        state.stretches.push_back((first, stretch));
+        Some(Job {
+            first,
+            last: state.last,
+            memory: (state.slow_in_row < SLOW_IN_ROW).then(|| self.memory.clone()),
+            done,
         })
+    }
+
+    /// A panic of whoever held it leaves a row of stretches that is checked against what is wanted.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn give_up(&mut self) {
+        self.stretches.clear();
+        self.next = None;
     }
 }
 
@@ -179,12 +268,13 @@ mod tests {
     async fn a_cold_log_comes_whole_and_in_order_and_no_further_than_allowed() {
         let log = reopened();
         let reader = log.reader();
-        let mut ahead = Ahead::new(LoadMemory::new(64 << 20));
+        let memory = LoadMemory::new(64 << 20);
+        let mut ahead = Ahead::new(reader.clone(), memory, 100_000);
         // A reader that jumps, and an end that moves, as commits do.
         for (from, last) in [(1, 700), (701, 1_000), (500, FRAMES), (1, FRAMES)] {
             let mut next = from;
             while next <= last {
-                let run = ahead.next(&reader, next, last, 100_000).await.unwrap();
+                let run = ahead.next(next, last).await.unwrap();
                 let run = match run {
                     Some(run) => run.unwrap(),
                     None => reader.read(next, last, 100_000).unwrap(),
@@ -194,7 +284,7 @@ mod tests {
                 let same = reader.read(next, run.last_index, usize::MAX).unwrap();
                 assert!(same.bytes.starts_with(&run.bytes));
                 assert!(run.bytes.len() <= 100_000 && run.next_offset == run.last_index);
-                assert!(ahead.loading.len() <= LOADING_MAX);
+                assert!(ahead.queue.lock().stretches.len() <= STRETCHES_MAX);
                 next = run.last_index + 1;
             }
         }
