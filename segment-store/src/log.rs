@@ -201,6 +201,13 @@ impl Log {
         marked.map_err(|error| self.poison_tail("writing", error))
     }
 
+    /// Leaves a mark in the header page now and then, of what was synced, while [`Log::mark_synced`] waits for the writes to pause.
+    pub fn mark_header(&mut self) -> Result<(), Fault> {
+        self.check_not_poisoned()?;
+        let marked = self.tail.mark_header(self.durable_index);
+        marked.map_err(|error| self.poison_tail("writing", error))
+    }
+
     /// Syncs, and leaves a durable note of it, so that the next opening can tell a damaged end from an unfinished one.
     pub fn close(mut self) -> Result<(), Fault> {
         if self.state != State::Writable || self.torn {

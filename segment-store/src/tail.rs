@@ -134,10 +134,15 @@ impl Tail {
     /// goes anyway, and now and then in the header page. Neither is synced for its own sake.
     pub(crate) fn mark_durable(&mut self, durable_index: u64) -> io::Result<()> {
         self.write_end_mark(durable_index)?;
-        if self.contents.end_position - self.marked_position >= DURABLE_MARK_EVERY_BYTES {
-            self.write_durable_mark(durable_index)?;
+        self.mark_header(durable_index)
+    }
+
+    /// Its second half alone.
+    pub(crate) fn mark_header(&mut self, durable_index: u64) -> io::Result<()> {
+        match self.contents.end_position - self.marked_position >= DURABLE_MARK_EVERY_BYTES {
+            true => self.write_durable_mark(durable_index),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn write_end_mark(&self, durable_index: u64) -> io::Result<()> {

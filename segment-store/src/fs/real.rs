@@ -176,9 +176,9 @@ impl RealFile {
 
 impl FsFile for RealFile {
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        check_inside(buffers, position, self.len)?;
+        let bytes = check_inside(buffers, position, self.len)?;
         if let Some(past_cache) = self.past_cache.get() {
-            lock(past_cache).forget_edge();
+            lock(past_cache).forget(position..position + bytes);
         }
         write_all(buffers, position, |buffers, position| {
             Ok(rustix::io::pwritev(&self.file, buffers, position)?)
@@ -247,11 +247,11 @@ fn lock(past_cache: &Mutex<PastCache>) -> MutexGuard<'_, PastCache> {
     past_cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses a write that would make the file longer: rule 1 of [`super`].
-pub(super) fn check_inside(buffers: &[IoSlice<'_>], position: u64, len: u64) -> io::Result<()> {
+/// Refuses a write that would make the file longer: rule 1 of [`super`]. Gives its bytes.
+pub(super) fn check_inside(buffers: &[IoSlice<'_>], position: u64, len: u64) -> io::Result<u64> {
     let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
     match position.checked_add(bytes) {
-        Some(end) if end <= len => Ok(()),
+        Some(end) if end <= len => Ok(bytes),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{bytes} bytes at {position} pass the end of a file of {len}"),

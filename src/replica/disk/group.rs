@@ -19,13 +19,13 @@ use crate::replica::effects::DiskOp;
 use crate::replica::jobs::{DiskReport, GroupFiles};
 use crate::replica::meters::Meters;
 
-/// What a report may leave to be done later: the sync, where acks do not wait for that, and else, after a write past the page cache, the mark
-/// that tells of the sync, for which the block has to be read again. The first byte written waits this long for it,
+/// What a report may leave to be done later. Where acks do not wait for it, that is the sync: the first byte written waits this long for it,
 const SYNC_AFTER: Duration = Duration::from_millis(100);
-const MARK_AFTER: Duration = Duration::from_millis(10);
-
 /// or until this many bytes wait with it.
-const LEFT_BYTES_MAX: u64 = 8 << 20;
+const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+/// Else it is the mark that tells of the sync, after a write past the page cache: its block has to be read again. A write that follows brings
+/// a mark along that tells of it, too; so it is left when none has followed for this long.
+const MARK_AFTER: Duration = Duration::from_millis(10);
 
 /// What stays in memory of a log that this node leads and nobody consumes: who begins to, not far behind, meets it there. Of one that is consumed
 /// all stays, as long as the system has room.
@@ -54,7 +54,7 @@ pub(super) struct GroupDisk {
 /// Writes that were reported and leave something to be done.
 #[derive(Clone, Copy, Debug)]
 struct Left {
-    since: Instant,
+    due: Instant,
     bytes: u64,
     /// The thread that is to do it knows.
     told: bool,
@@ -133,6 +133,9 @@ impl GroupDisk {
             self.tidy(report);
         } else if written.frames > 0 {
             self.leave(written.bytes);
+            if is_synced && let Err(fault) = self.files.log.mark_header() {
+                self.poison(fault.to_string(), report);
+            }
         }
     }
 
@@ -161,11 +164,15 @@ impl GroupDisk {
     }
 
     fn leave(&mut self, bytes: u64) {
+        let now = Instant::now();
         let left = self.left.get_or_insert(Left {
-            since: Instant::now(),
+            due: now + SYNC_AFTER,
             bytes: 0,
             told: false,
         });
+        if self.durability == Durability::Fsync {
+            left.due = now + MARK_AFTER;
+        }
         left.bytes += bytes;
     }
 
@@ -209,16 +216,18 @@ impl GroupDisk {
     /// When what is reported is to be seen to. `None`: there is nothing, or the thread was told before.
     pub(super) fn tell_left(&mut self) -> Option<Instant> {
         let left = self.left.as_mut()?;
-        let after = match self.durability {
-            Durability::Fsync => MARK_AFTER,
-            Durability::PageCache => SYNC_AFTER,
-        };
-        (!std::mem::replace(&mut left.told, true)).then(|| left.since + after)
+        (!std::mem::replace(&mut left.told, true)).then_some(left.due)
     }
 
-    /// Whether so much is left that it is time.
+    /// When what is left is due, if anything is.
+    pub(super) fn left_due(&self) -> Option<Instant> {
+        Some(self.left?.due)
+    }
+
+    /// Whether so much is unsynced that it is time.
     pub(super) fn has_much_left(&self) -> bool {
-        self.left.is_some_and(|left| left.bytes >= LEFT_BYTES_MAX)
+        let much = |left: Left| left.bytes >= UNSYNCED_BYTES_MAX;
+        self.durability == Durability::PageCache && self.left.is_some_and(much)
     }
 
     /// Sees to what was reported before. A sync is only begun, to be carried out without holding the group, so that small writes go on

@@ -182,10 +182,15 @@ impl DiskWorker {
         self.left.front().map(|(due, _)| *due)
     }
 
-    /// Sees to the next group.
+    /// Sees to the next group, unless it has been put off since.
     pub(super) fn see_to_next(&mut self, report: &mut dyn FnMut(DiskReport)) {
-        if let Some((_, group)) = self.left.pop_front() {
-            self.see_to(group, report);
+        let Some((due, group)) = self.left.pop_front() else {
+            return;
+        };
+        let slot = self.groups.get(&group);
+        match slot.and_then(|slot| lock(&slot.disk).left_due()) {
+            Some(later) if later > due => self.note_left(group, later),
+            _ => self.see_to(group, report),
         }
     }
 

@@ -20,8 +20,8 @@ use crate::huge_memory::HugeMemory;
 
 /// What position, length and memory are multiples of. Devices ask for their own block, which divides it, or refuse.
 const BLOCK_BYTES: u64 = SECTOR_BYTES as u64;
-/// Bytes in one call: a huge page.
-pub(super) const SCRATCH_BYTES: usize = 2 << 20;
+/// Bytes in one call: two huge pages, since a group of writes is as long as what a producer has on its way.
+pub(super) const SCRATCH_BYTES: usize = 4 << 20;
 /// How much of the end of the last write is remembered: the next one begins before or behind a mark and its padding.
 const EDGE_BYTES: u64 = 2 * BLOCK_BYTES;
 
@@ -54,9 +54,11 @@ impl PastCache {
         }
     }
 
-    /// Somebody else writes, through the page cache: what the file holds at the edge is to be had from there again.
-    pub(super) fn forget_edge(&mut self) {
-        self.edge.clear();
+    /// Somebody else writes `range`, through the page cache: what of the edge lies there is to be had from the file again.
+    pub(super) fn forget(&mut self, range: Range<u64>) {
+        if range.end > self.edge_at {
+            self.edge.clear();
+        }
     }
 
     /// Writes `buffers` from `position` on, up to the last end of a block that they reach; what they do not fill of the first block stays. The
