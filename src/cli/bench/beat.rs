@@ -13,8 +13,11 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Faster beats are rung for several at a time, each so long: a ring costs some microseconds of the CPU that is being measured.
-const RING_MIN: Duration = Duration::from_micros(50);
+/// Beats of which several would ring within this time ring together, once in it: a ring costs some ten microseconds of the CPU that is being
+/// measured. What comes late by that is counted as late.
+const RING_MIN: Duration = Duration::from_micros(250);
+/// Slower beats than this many in that time ring one by one.
+const RING_TOGETHER: f64 = 5.0;
 
 /// Says when each record is due, never earlier, whether or not the last one is done. Nothing is left out: a reader that is late gets the
 /// times at which records *were* due.
@@ -33,7 +36,7 @@ impl Beat {
     pub(super) fn new(per_second: f64, span: Range<Instant>) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let ring_min = match per_second * RING_MIN.as_secs_f64() > 1.0 {
+        let ring_min = match per_second * RING_MIN.as_secs_f64() > RING_TOGETHER {
             true => RING_MIN,
             false => Duration::from_nanos(1),
         };
