@@ -122,7 +122,8 @@ pub struct RaftConfig {
     pub election_timeout_max_ms: u64,
     /// Interval of a leader's heartbeats.
     pub heartbeat_ms: u64,
-    /// Most bytes of entries sent to one peer of one group and not yet acknowledged.
+    /// Most bytes of entries sent to one peer of one group and not yet acknowledged. As many as this node accepts from clients, lest it sends a
+    /// peer from the disk what it had in memory a moment ago.
     pub in_flight_bytes_max: u64,
     /// A peer that lacks more bytes of a group than this is fed apart, with less urgency than all else.
     pub catch_up_lag_bytes: u64,
@@ -138,7 +139,7 @@ impl Default for RaftConfig {
             election_timeout_min_ms: 150,
             election_timeout_max_ms: 300,
             heartbeat_ms: 50,
-            in_flight_bytes_max: 8 * MIB,
+            in_flight_bytes_max: 64 * MIB,
             catch_up_lag_bytes: 64 * MIB,
             catch_up_in_flight_bytes_max: 4 * MIB,
             catch_up_bytes_per_s: 64 * MIB,
