@@ -15,6 +15,9 @@ use crate::replica::open::open_files;
 use crate::replica::restart::Restart;
 use crate::replica::writes::unstamped_header;
 
+/// From what length on writes go past the page cache.
+const PAST_CACHE_BYTES: u64 = 20_000;
+
 struct Bench {
     fs: SimFs,
     worker: DiskWorker,
@@ -63,6 +66,7 @@ fn opened_as(fs: &Arc<dyn Fs>, group: u64, acks: Acks) -> (GroupFiles, Restart) 
     let options = LogOptions {
         segment_bytes_first: 64 << 10,
         segment_bytes_max: 64 << 10,
+        past_cache_bytes_min: PAST_CACHE_BYTES,
         ..LogOptions::default()
     };
     let voters: [NodeId; 1] = [1];
@@ -193,6 +197,26 @@ fn what_is_synced_is_reported_before_the_mark_that_says_so_is_written() {
         .work_once(&mut |_| at_report.push(fs.operations()));
     assert!(worked);
     assert_eq!(at_report, [fs.operations() - 1]);
+}
+
+#[test]
+fn mark_of_syncs_past_the_page_cache_is_left_once_when_no_write_follows() {
+    let mut bench = Bench::new(1);
+    let long = frames(1, 2, PAST_CACHE_BYTES as usize);
+    let mut due = Vec::new();
+    for job in append_each(1, long) {
+        bench.worker.take_in(job);
+        assert!(bench.worker.work_once(&mut |_| {}));
+        due.extend(bench.worker.next_due());
+    }
+    let written = bench.fs.operations();
+    bench.worker.see_to_next(&mut |_| {});
+    assert_eq!(bench.fs.operations(), written, "a write has followed");
+    due.extend(bench.worker.next_due());
+    assert!(due[2] > due[0], "{due:?}");
+    bench.worker.see_to_next(&mut |_| {});
+    assert_eq!(bench.fs.operations(), written + 1);
+    assert_eq!(bench.worker.next_due(), None);
 }
 
 #[test]
