@@ -75,7 +75,7 @@ impl Case {
 }
 
 /// Streams are led by the nodes in turn, as the partitions of a topic are.
-pub(crate) const CASES: [Case; 15] = [
+pub(crate) const CASES: [Case; 16] = [
     case("produce, 1 MiB batches", 1, MIB),
     case("produce, fresh files, 1 MiB batches", 1, MIB).fresh(),
     case("produce, MTU 6500, 1 MiB batches", 1, MIB).mtu(6_500),
@@ -84,6 +84,7 @@ pub(crate) const CASES: [Case; 15] = [
     case("produce, 256 KiB batches", 1, 256 << 10),
     case("produce, 16 KiB batches", 1, 16 << 10),
     case("produce, 4 streams, 1 MiB batches", 4, MIB),
+    case("produce, 100 streams, 16 KiB batches", 100, 16 << 10),
     case("produce, fresh files, 4 streams, 1 MiB", 4, MIB).fresh(),
     case("latency, 100 bytes", 1, 100).one_in_flight(),
     case("latency, 1 KiB", 1, 1 << 10).one_in_flight(),

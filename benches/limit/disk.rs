@@ -10,8 +10,10 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use segment_store::fs::{Fs, FsFile, RealFs};
 
-/// As long as a full segment of the log.
-const FILE_BYTES: u64 = 128 << 20;
+/// As long as a full segment of the log, or shorter where many streams would take long to write beforehand.
+const FILE_BYTES_MAX: u64 = 128 << 20;
+const FILE_BYTES_MIN: u64 = 8 << 20;
+const FILES_BYTES: u64 = 512 << 20;
 
 /// A batch to be written.
 pub(crate) struct Job {
@@ -28,8 +30,9 @@ pub(crate) fn start(
     fresh: bool,
     report: impl Fn(usize, u64) + Clone + Send + 'static,
 ) -> Vec<mpsc::Sender<Job>> {
+    let len = (FILES_BYTES / streams as u64).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
     let starts = (0..streams).map(|stream| {
-        let mut ring = Ring::new(folder, stream, fresh);
+        let mut ring = Ring::new(folder, stream, len, fresh);
         let report = report.clone();
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::spawn(move || {
@@ -54,6 +57,7 @@ pub(crate) fn start(
 struct Ring {
     path: PathBuf,
     file: Arc<dyn FsFile>,
+    len: u64,
     position: u64,
     fresh: bool,
     /// Of this file, where there is one after another.
@@ -61,12 +65,12 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(folder: &Path, stream: usize, fresh: bool) -> Ring {
+    fn new(folder: &Path, stream: usize, len: u64, fresh: bool) -> Ring {
         let path = folder.join(format!("ring-{stream}"));
-        let file = RealFs.create(&path, FILE_BYTES).expect("there is room");
+        let file = RealFs.create(&path, len).expect("there is room");
         if !fresh {
             let zeros = vec![0; 1 << 20];
-            for position in (0..FILE_BYTES).step_by(zeros.len()) {
+            for position in (0..len).step_by(zeros.len()) {
                 file.write_all_at(&zeros, position).expect("there is room");
             }
         }
@@ -74,6 +78,7 @@ impl Ring {
         Ring {
             path,
             file,
+            len,
             position: 0,
             fresh,
             number: 0,
@@ -82,7 +87,7 @@ impl Ring {
 
     fn write(&mut self, body: &Bytes) {
         let len = body.len() as u64;
-        if self.position + len > FILE_BYTES {
+        if self.position + len > self.len {
             self.begin_again();
         }
         self.file
@@ -99,7 +104,7 @@ impl Ring {
             self.file.sync_data().expect("the disk syncs");
             self.number += 1;
             let path = self.path.with_extension(self.number.to_string());
-            self.file = RealFs.create(&path, FILE_BYTES).expect("there is room");
+            self.file = RealFs.create(&path, self.len).expect("there is room");
         }
     }
 }
