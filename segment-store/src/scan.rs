@@ -256,3 +256,7 @@ impl Scan {
         Ok(Some(&self.window[at..at + len]))
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
