@@ -51,7 +51,7 @@ pub use frame::{Frame, UnstampedFrame, UnstampedRun};
 pub use load_memory::LoadMemory;
 pub use log::{BegunSync, EndedSync, Log, LogBase, LogIdentity, LogOptions};
 pub use prepare::{Preparer, PreparerOptions};
-pub use reader::{FrameRun, LoadedStretch, LogReader};
+pub use reader::{FrameRun, LogReader};
 pub use recover::{Recovered, TailVerdict};
 pub use repair::{Missing, Repair, RepairError};
 pub use scrub::{Scrub, Scrubbed};

@@ -18,8 +18,6 @@ use crate::view::{SegmentView, Shared};
 mod checked;
 mod load;
 
-pub use self::load::LoadedStretch;
-
 /// What was written to a log within its last so many bytes is taken to be in memory still.
 pub(crate) const HOT_BYTES: u64 = 32 << 20;
 /// Read ahead of a seek's target: the distance of index entries at its default.

@@ -1,6 +1,6 @@
 //! Reading what may not be in memory: a stretch of a log at a time, checked in every respect.
 //!
-//! On the fetch walk; everything here blocks, and reading and checking are two steps, so that the disk need not wait for the second one. What is in the page cache is taken from there, through the map. What is not is read past it, into memory of
+//! On the fetch walk; everything here blocks. What is in the page cache is taken from there, through the map. What is not is read past it, into memory of
 //! its own, so that old records cost neither pages nor what they push out. Must not know: who reads, how fast the disk is.
 
 use std::sync::Arc;
@@ -28,68 +28,46 @@ struct Stretch {
     until: u64,
 }
 
-/// Frames as the disk or the page cache gave them, of which nothing is known yet.
-#[derive(Debug)]
-#[must_use]
-pub struct LoadedStretch {
-    /// Held until the frames have been checked, so that its file is not used again meanwhile.
-    segment: Arc<SegmentView>,
-    bytes: Bytes,
-    entry: IndexEntry,
-    wanted: Wanted,
-}
-
-impl LoadedStretch {
-    /// Bytes that were read.
-    pub fn len_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The frames that were asked for, as runs, each checked in every respect. Takes about as long as the copy of so many bytes.
-    ///
-    /// # Errors
-    /// What was read is damaged.
-    pub fn check(&self) -> Result<Vec<FrameRun>, ReadError> {
-        self.wanted.cut(&self.segment, &self.bytes, self.entry)
-    }
-}
-
 impl LogReader {
-    /// The frames from `from` on, some MiB of them and one at least if there is any, to be had as runs of `run_bytes_max` (of one frame, if that is
-    /// longer) once they are checked; none after `last` (inclusive). `None` if there is none. Blocks.
+    /// The frames from `from` on, some MiB of them and one at least if there is any, as runs of `run_bytes_max` (of one frame, if that is
+    /// longer), each checked in every respect; none after `last` (inclusive). Blocks.
     ///
     /// What is not in the page cache is read past it, into `memory`; through it if `memory` is `None` or used up, or the file system has no other
     /// way.
     ///
     /// # Errors
-    /// What lies there cannot be read, or is trimmed.
+    /// What lies there is damaged or cannot be read, or is trimmed.
     pub fn load(
         &self,
         from: u64,
         last: u64,
         run_bytes_max: usize,
         memory: Option<&LoadMemory>,
-    ) -> Result<Option<LoadedStretch>, ReadError> {
+    ) -> Result<Vec<FrameRun>, ReadError> {
         let segment = self.segment_of(from)?;
         let end = segment.end_position();
         if from > last || from > self.shared.last_index() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let Some(stretch) = stretch_of(&segment, from, end)? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let wanted = Wanted {
             from,
             last,
             run_bytes_max,
         };
-        let bytes = read(&segment, &stretch, memory)?;
-        Ok(Some(LoadedStretch {
-            segment,
-            bytes,
-            entry: stretch.entry,
-            wanted,
-        }))
+        let range = stretch.entry.position as usize..stretch.until as usize;
+        if let Some(memory) = memory
+            && !segment.map.is_resident(range.clone())
+            && let Some(bytes) = read_past_cache(&segment, &stretch, memory)?
+        {
+            return wanted.cut(&segment, &bytes, stretch.entry);
+        }
+        let populated = segment.map.populate(range.clone());
+        populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
+        let bytes = Arc::clone(&segment.map).slice(range);
+        wanted.cut(&segment, &bytes, stretch.entry)
     }
 
     /// The index behind the stretch that [`LogReader::load`] begins with `from`, where that is known without reading.
@@ -148,24 +126,6 @@ fn stretch_of(segment: &SegmentView, from: u64, end: u64) -> Result<Option<Stret
     Ok(Some(Stretch { entry, until }))
 }
 
-/// The bytes of `stretch`.
-fn read(
-    segment: &SegmentView,
-    stretch: &Stretch,
-    memory: Option<&LoadMemory>,
-) -> Result<Bytes, ReadError> {
-    let range = stretch.entry.position as usize..stretch.until as usize;
-    if let Some(memory) = memory
-        && !segment.map.is_resident(range.clone())
-        && let Some(bytes) = read_past_cache(segment, stretch, memory)?
-    {
-        return Ok(bytes);
-    }
-    let populated = segment.map.populate(range.clone());
-    populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
-    Ok(Arc::clone(&segment.map).slice(range))
-}
-
 /// The bytes of `stretch`, from the disk; `None` if they do not fit a block, there is none, or it cannot be done.
 fn read_past_cache(
     segment: &SegmentView,
@@ -194,7 +154,6 @@ fn read_past_cache(
 }
 
 /// What of a stretch is asked for.
-#[derive(Debug)]
 struct Wanted {
     from: u64,
     last: u64,

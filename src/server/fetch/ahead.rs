@@ -1,14 +1,14 @@
 //! What of a cold log is read before it is wanted: owns the stretches that are on their way to a consumer, and the threads that read the next ones.
 //!
-//! On the fetch walk. One stretch is sent while others are read and checked on threads that may block. A thread reads one stretch after the other as long as
-//! there is room, and has each checked on another thread, so that the disk waits neither for the check nor for the network. So a fetch holds
+//! On the fetch walk. One stretch is sent while others are read on threads that may block. Each reads and checks one stretch after the other as long as there
+//! is room, so that the disk does not wait for the network, nor for the check, during which it reads for another thread. So a fetch holds
 //! [`STRETCHES_MAX`] of them at most, the one that is sent, and what its connection has not acknowledged. Must not know offsets, sockets, commits.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use segment_store::{FrameRun, LoadMemory, LoadedStretch, LogReader, ReadError};
+use segment_store::{FrameRun, LoadMemory, LogReader, ReadError};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -16,7 +16,7 @@ use crate::wire::ApiError;
 
 /// Stretches that are being read or checked, or wait to be sent.
 const STRETCHES_MAX: usize = 4;
-/// Threads that read for one fetch: while one is told that its stretch is there, the disk reads that of the other.
+/// Threads that read for one fetch: while one checks its stretch, the disk reads that of the other.
 const READERS: usize = 2;
 /// Below so many bytes a second it is worth keeping in memory what was read, for whoever comes next.
 const SLOW_BYTES_PER_S: f64 = 200e6;
@@ -140,22 +140,16 @@ impl Queue {
     fn read_on(&self, mut job: Job) {
         loop {
             let begun = Instant::now();
-            let loaded =
-                self.reader
-                    .load(job.first, job.last, self.run_bytes_max, job.memory.as_ref());
-            let seconds = begun.elapsed().as_secs_f64();
-            let bytes = loaded.iter().flatten().map(LoadedStretch::len_bytes).sum();
-            spawn_blocking(move || {
-                let runs = match loaded {
-                    Ok(Some(loaded)) => loaded.check(),
-                    Ok(None) => Ok(Vec::new()),
-                    Err(error) => Err(error),
-                };
-                // If the fetch is over, nobody needs to know.
-                let _ = job.done.send(runs);
-            });
+            let memory = job.memory.as_ref();
+            let runs = self
+                .reader
+                .load(job.first, job.last, self.run_bytes_max, memory);
+            let bytes = runs.iter().flatten().map(|run| run.bytes.len()).sum();
+            let slow = is_slow(bytes, begun.elapsed().as_secs_f64());
+            // If the fetch is over, nobody needs to know.
+            let _ = job.done.send(runs);
             let mut state = self.lock();
-            state.slow_in_row = match is_slow(bytes, seconds) {
+            state.slow_in_row = match slow {
                 Some(true) => state.slow_in_row + 1,
                 Some(false) => 0,
                 None => state.slow_in_row,

@@ -66,25 +66,13 @@ fn let_go(fs: &dyn Fs, dir: &Path) {
     }
 }
 
-/// Loads and checks.
-fn load(
-    reader: &LogReader,
-    from: u64,
-    last: u64,
-    run_bytes_max: usize,
-    memory: Option<&LoadMemory>,
-) -> Result<Vec<FrameRun>, ReadError> {
-    let loaded = reader.load(from, last, run_bytes_max, memory)?;
-    loaded.map_or(Ok(Vec::new()), |loaded| loaded.check())
-}
-
 /// All frames, stretch by stretch.
 fn load_all(reader: &LogReader, memory: Option<&LoadMemory>, run_bytes_max: usize) -> Vec<u8> {
     let (mut bytes, mut next) = (Vec::new(), 1);
     let (mut stretches, mut known) = (0, 0);
     while next <= reader.last_index() {
         let known_end = reader.stretch_end(next);
-        let runs = load(reader, next, u64::MAX, run_bytes_max, memory).unwrap();
+        let runs = reader.load(next, u64::MAX, run_bytes_max, memory).unwrap();
         let end = runs.last().unwrap().last_index + 1;
         assert!(known_end.is_none_or(|known| known == end));
         stretches += 1;
@@ -149,7 +137,7 @@ fn a_load_goes_through_the_page_cache_when_the_memory_is_used_up() {
     let block = memory.take().unwrap();
     reader.unmap_pages();
     let_go(fs.as_ref(), &dir);
-    let runs = load(&reader, 1, u64::MAX, 1 << 20, Some(&memory)).unwrap();
+    let runs = reader.load(1, u64::MAX, 1 << 20, Some(&memory)).unwrap();
     assert_eq!(runs[0].first_index, 1);
     let first = Arc::clone(&reader.shared.segments.load()[0]);
     assert!(first.map.is_resident(SECTOR_BYTES..1 << 20));
@@ -163,11 +151,11 @@ fn nothing_after_the_last_index_allowed_is_loaded_and_past_the_end_is_nothing() 
     let mut log = open(&fs, dir);
     fill(&mut log, &[500; 40]);
     let reader = log.reader();
-    let runs = load(&reader, 5, 9, 1 << 20, None).unwrap();
+    let runs = reader.load(5, 9, 1 << 20, None).unwrap();
     assert_eq!(runs.len(), 1);
     assert_eq!((runs[0].first_index, runs[0].last_index), (5, 9));
-    assert!(load(&reader, 10, 9, 1 << 20, None).unwrap().is_empty());
-    assert!(load(&reader, 41, 50, 1 << 20, None).unwrap().is_empty());
+    assert!(reader.load(10, 9, 1 << 20, None).unwrap().is_empty());
+    assert!(reader.load(41, 50, 1 << 20, None).unwrap().is_empty());
 }
 
 #[test]
@@ -213,7 +201,7 @@ fn a_frame_that_rotted_is_damage_and_an_unreadable_sector_an_error() {
     let mut byte = [0];
     file.read_exact_at(&mut byte, 100_000).unwrap();
     file.write_all_at(&[byte[0] ^ 1], 100_000).unwrap();
-    let rotted = |from| load(&reader, from, u64::MAX, 1 << 20, None);
+    let rotted = |from| reader.load(from, u64::MAX, 1 << 20, None);
     assert!(matches!(
         rotted(1),
         Err(ReadError::Damaged { index: 19, .. })
@@ -222,6 +210,6 @@ fn a_frame_that_rotted_is_damage_and_an_unreadable_sector_an_error() {
     assert_eq!(rotted(30).unwrap()[0].first_index, 30);
 
     sim.make_unreadable(&path, 3 * SECTOR_BYTES as u64);
-    let unreadable = load(&reader, 1, u64::MAX, 1 << 20, None).unwrap_err();
+    let unreadable = reader.load(1, u64::MAX, 1 << 20, None).unwrap_err();
     assert!(matches!(unreadable, ReadError::Fault(_)) && unreadable.is_damage());
 }
