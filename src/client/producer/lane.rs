@@ -6,6 +6,7 @@
 //! the cluster tells repeated batches from new ones by their sequence.
 
 mod doubt;
+mod reach;
 mod verdict;
 
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
 use transport::{Limits, RecvHalf, SendError, SendHalf};
 
@@ -32,8 +33,6 @@ use crate::wire::{
 
 /// While nobody leads, that is asked again no later than this: many lanes that do so ask once.
 const LEADERLESS_PAUSE_MAX: Duration = Duration::from_millis(50);
-/// Time for asking them, while acks are not read.
-const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node that went away is not dialed again, while another may take over.
 const AVOID_FOR: Duration = Duration::from_millis(500);
 /// How long batches go by way of another replica before the leader is dialed again.
@@ -204,13 +203,7 @@ impl Lane {
             self.needs_id = false;
         }
         let (node, forward) = self.way().await?;
-        let (connection, send, recv) = match self.cluster.open(node).await {
-            Ok(opened) => opened,
-            Err(failure) => {
-                self.unreachable = Some(node);
-                return Err(self.lost(node, &failure.to_string()));
-            }
-        };
+        let (connection, send, recv) = self.open(node, forward).await?;
         if !forward {
             self.unreachable = None;
         }
@@ -462,12 +455,9 @@ impl Lane {
             doubt.put_off();
             return ControlFlow::Continue(());
         }
-        let asked = timeout(ASK_TIMEOUT, self.cluster.refresh(&self.topic, Some(node))).await;
+        let leads = self.ask_others(node).await;
         doubt.ask_at = Instant::now() + self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX);
-        if !matches!(asked, Ok(Ok(_))) {
-            return ControlFlow::Continue(());
-        }
-        match self.cluster.leader(self.group) {
+        match leads {
             Some(leader) if leader != node => {
                 self.lost(node, "it fell silent, and another leads");
                 return ControlFlow::Break(Over::Again);
