@@ -230,6 +230,10 @@ impl Ours {
         }
     }
 
+    pub(crate) fn shortest_timeout(&self) -> Millis {
+        self.config.election_timeout_min_ms
+    }
+
     pub(crate) fn core(&self) -> &Raft {
         &self.core
     }
