@@ -216,13 +216,21 @@ impl Scan {
     /// read that is what opening thousands of groups would spend its time with.
     fn skip_blank(&mut self, position: u64) -> io::Result<u64> {
         let seen = self.window_at..self.window_at + self.window.len() as u64;
-        if seen.contains(&position) || self.data.contains(&position) {
+        if seen.contains(&position) {
             return Ok(position);
         }
-        self.data = self.file.data_from(position)?;
+        self.ask_for_data(position)?;
         let blank = self.data.start.min(self.end).saturating_sub(position);
         let step = FRAME_ALIGN as u64;
         Ok(position + blank / step * step)
+    }
+
+    /// Learns which stretch of the file from `position` on may hold anything but zeros, unless `position` lies in the one last asked for.
+    fn ask_for_data(&mut self, position: u64) -> io::Result<()> {
+        if !self.data.contains(&position) {
+            self.data = self.file.data_from(position)?;
+        }
+        Ok(())
     }
 
     /// `len` bytes from `position` on; `None` if the file ends before.
@@ -236,9 +244,7 @@ impl Scan {
         }
         let window_end = self.window_at + self.window.len() as u64;
         if position < self.window_at || position + len as u64 > window_end {
-            if !self.data.contains(&position) {
-                self.data = self.file.data_from(position)?;
-            }
+            self.ask_for_data(position)?;
             let data = match self.data.contains(&position) {
                 true => self.data.end - position,
                 false => 0,

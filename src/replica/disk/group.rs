@@ -164,14 +164,19 @@ impl GroupDisk {
     }
 
     fn leave(&mut self, bytes: u64) {
-        let now = Instant::now();
+        let due = Instant::now()
+            + match self.durability {
+                Durability::Fsync => MARK_AFTER,
+                Durability::PageCache => SYNC_AFTER,
+            };
         let left = self.left.get_or_insert(Left {
-            due: now + SYNC_AFTER,
+            due,
             bytes: 0,
             told: false,
         });
+        // A sync is due when the first byte has waited for long enough; a mark, when the last one has.
         if self.durability == Durability::Fsync {
-            left.due = now + MARK_AFTER;
+            left.due = due;
         }
         left.bytes += bytes;
     }

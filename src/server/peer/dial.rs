@@ -172,14 +172,17 @@ async fn keep_greeted(
             tracing::info!(peer = node, address, %why, "the connection to a peer is lost");
             peers.replicas().peer_unreachable(node);
         }
-        let lost = up.id();
-        let next = connection
-            .wait_for(|now| now.as_ref().is_none_or(|now| now.id() != lost))
-            .await;
-        if next.is_err() {
+        if !is_over(&mut connection, &up).await {
             return;
         }
     }
+}
+
+/// Waits until `lost` is no longer what is shown as the connection to a peer; false if none will be shown any more.
+async fn is_over(shown: &mut watch::Receiver<Option<Connection>>, lost: &Connection) -> bool {
+    let is_another =
+        |now: &Option<Connection>| now.as_ref().is_none_or(|now| now.id() != lost.id());
+    shown.wait_for(is_another).await.is_ok()
 }
 
 /// Waits until `connection` is over: lost, or to a start of its node that another one has followed; then it is closed.
@@ -234,11 +237,7 @@ pub(super) async fn keep_open(
             tokio::time::sleep(REOPEN_AFTER).await;
             continue;
         }
-        let lost = up.id();
-        let next = connection
-            .wait_for(|now| now.as_ref().is_none_or(|now| now.id() != lost))
-            .await;
-        if next.is_err() {
+        if !is_over(&mut connection, &up).await {
             return;
         }
     }

@@ -30,7 +30,8 @@ impl Doubt {
 
     /// There was a sign of the leader, or it has only now been sent something.
     pub(super) fn put_off(&mut self) {
-        *self = Self::new(self.connection.clone());
+        self.ask_at = Instant::now() + SUSPECT_AFTER;
+        self.received = self.connection.stats().received_bytes;
     }
 
     /// Nothing has come since, not even what says that something arrived: a node that is merely slow, or waits for its disk, says that much.
