@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::error::{ConnectionLost, var_int};
 use crate::identity::{Alpn, Identity};
 use crate::options::Side;
@@ -17,6 +19,8 @@ use crate::stream::{RecvHalf, SendHalf};
 pub struct Connection {
     quinn: quinn::Connection,
     peer: Arc<Peer>,
+    /// For [`SendHalf::flush_in_turn`]; who asks first has it first.
+    turn: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,7 @@ impl Connection {
                 alpn,
                 side,
             }),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -72,7 +77,7 @@ impl Connection {
             "streams are opened by the side that dialed"
         );
         let (send, recv) = self.quinn.open_bi().await?;
-        let send = SendHalf::new(send);
+        let send = SendHalf::new(send, Arc::clone(&self.turn));
         send.set_priority(priority);
         Ok((send, RecvHalf::new(recv)))
     }
@@ -80,7 +85,8 @@ impl Connection {
     /// The next stream that the other side opened. Cancel-safe.
     pub async fn accept_bi(&self) -> Result<(SendHalf, RecvHalf), ConnectionLost> {
         let (send, recv) = self.quinn.accept_bi().await?;
-        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+        let send = SendHalf::new(send, Arc::clone(&self.turn));
+        Ok((send, RecvHalf::new(recv)))
     }
 
     /// Counters so far.

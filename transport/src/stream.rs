@@ -6,7 +6,10 @@
 //! A body is copied once, at the receiver, into one contiguous buffer: the pieces QUIC delivers are as small as its datagrams, and whoever
 //! stamps or writes a frame wants it in one piece. The sender copies small pieces only, since QUIC keeps a record for each until it is acknowledged.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use tokio::sync::Semaphore;
 
 use crate::assemble::Assembler;
 use crate::error::{RecvError, SendError, close, code_of, var_int};
@@ -22,15 +25,18 @@ const CHUNKS: usize = 16;
 pub struct SendHalf {
     quinn: quinn::SendStream,
     gather: Gather,
+    /// One permit, of the whole connection.
+    turn: Arc<Semaphore>,
     /// A write is under way. Still set when the next one begins: that one was abandoned half-way.
     writing: bool,
 }
 
 impl SendHalf {
-    pub(crate) fn new(quinn: quinn::SendStream) -> SendHalf {
+    pub(crate) fn new(quinn: quinn::SendStream, turn: Arc<Semaphore>) -> SendHalf {
         SendHalf {
             quinn,
             gather: Gather::default(),
+            turn,
             writing: false,
         }
     }
@@ -86,6 +92,17 @@ impl SendHalf {
         outcome?;
         self.writing = false;
         Ok(())
+    }
+
+    /// [`SendHalf::flush`], after those of the connection's streams that asked before: for streams of equal rank that may fill the connection's window
+    /// between them, and that the other side reads alike. Without turns QUIC wakes whoever found the window full last first, and it may find it full again before
+    /// the others had anything: a few streams then take all, and the rest wait for as long as those have something to send. One that the other side does
+    /// not read, with its own window full, holds up all who wait for their turn.
+    pub async fn flush_in_turn(&mut self) -> Result<(), SendError> {
+        let turn = Arc::clone(&self.turn);
+        // Given back when this returns or is dropped.
+        let _turn = turn.acquire().await.expect("the semaphore is never closed");
+        self.flush().await
     }
 
     /// Puts bytes on the stream that need not be a message.

@@ -1,8 +1,9 @@
 //! Messages over real streams: whole, in order, bounded, and by priority.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use crate::error::{ConnectionLost, RecvError, SendError, close};
 use crate::frame::{FrameError, Limits, PREAMBLE_LEN, Preamble};
@@ -414,4 +415,44 @@ async fn gathered_messages_arrive_one_by_one_after_a_single_flush() {
         sent.unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn streams_that_write_in_turn_each_come_round_while_the_window_of_the_connection_is_full() {
+    const STREAMS: usize = 4;
+    const ROUNDS: usize = 5;
+    let narrow = TransportOptions {
+        connection_window_peer: 64 << 10,
+        ..patient()
+    };
+    let pair = within(pair(&narrow)).await;
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(within(open(&pair, 0)).await);
+    }
+    for (number, (mut near, mut far)) in streams.into_iter().enumerate() {
+        tasks.spawn(async move {
+            for _ in 0..ROUNDS {
+                far.1.recv(&LIMITS).await.unwrap().unwrap();
+            }
+        });
+        let written = Arc::clone(&written);
+        tasks.spawn(async move {
+            // Several times the window.
+            let long = body(number, 300 << 10);
+            for _ in 0..ROUNDS {
+                let pieces = [long.clone()];
+                near.0.gather(1, &[], long.len(), pieces.iter()).unwrap();
+                near.0.flush_in_turn().await.unwrap();
+                written.lock().unwrap().push(number);
+            }
+        });
+    }
+    within(tasks.join_all()).await;
+    for round in written.lock().unwrap().chunks_mut(STREAMS) {
+        round.sort_unstable();
+        assert_eq!(round, [0, 1, 2, 3], "each once before any twice");
+    }
 }

@@ -380,7 +380,7 @@ impl Lane {
                 Err(error) => return ControlFlow::Break(self.lost(node, &error)),
             }
         }
-        let mut sending = pin!(stream.send.flush());
+        let mut sending = pin!(stream.send.flush_in_turn());
         loop {
             tokio::select! {
                 biased;
