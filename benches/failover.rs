@@ -1,7 +1,7 @@
-//! Time without service after SIGKILL of a leader, seen by a producer.
+//! Time without service after SIGKILL of a leader, seen by a producer and by a consumer.
 //!
-//! Three `plimsoll serve` processes. First with one partition: a producer sends a record each millisecond, each acked alone; the leader is
-//! killed, and the clock runs from the kill to the first ack of a record sent after it. Then with many partitions, at rest: the node that
+//! Three `plimsoll serve` processes. First with one partition: a producer sends a record each millisecond, each acked alone, and a consumer follows; the
+//! leader is killed, and the clocks run from the kill to the first ack of a record sent after it, and until the consumer has such a record. Then with many partitions, at rest: the node that
 //! leads most of them is killed, a record goes to each partition at that moment, and the clock runs until the last of them is acked: then
 //! all are led again. After each round the node is started again. At last all nodes with many partitions are killed and started at once, and
 //! the clock runs until all are ready: everything is led. Run by `cargo bench --bench failover`; `PLIMSOLL_ROUNDS` says how many
@@ -19,10 +19,10 @@ mod cluster;
 mod relay;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cluster::Cluster;
-use plimsoll::client::{Client, Producer, Record};
+use plimsoll::client::{Client, Consumer, Producer, Record};
 use plimsoll::config::ClientConfig;
 use plimsoll::wire::GroupStatus;
 use tokio::sync::watch;
@@ -35,8 +35,12 @@ fn main() {
     let part = std::env::var("PLIMSOLL_PART").unwrap_or_default();
     let asked = |name: &str| part.is_empty() || part == name;
     if asked("leader") {
-        let gaps = runtime().block_on(measure(rounds));
-        report("from SIGKILL of the leader to the next ack", gaps);
+        let (acks, records) = runtime().block_on(measure(rounds));
+        report("from SIGKILL of the leader to the next ack", acks);
+        report(
+            "from SIGKILL of the leader to the consumer's next record",
+            records,
+        );
     }
     if asked("node") {
         let gaps = runtime().block_on(measure_many(rounds, partitions));
@@ -79,7 +83,8 @@ fn report(what: &str, mut gaps: Vec<Duration>) {
     );
 }
 
-async fn measure(rounds: u32) -> Vec<Duration> {
+/// For each round the time until the first ack, and until the consumer's first record.
+async fn measure(rounds: u32) -> (Vec<Duration>, Vec<Duration>) {
     let mut cluster = Cluster::start(3).await;
     let config = ClientConfig::load(&cluster.client_file()).expect("client.toml can be read");
     let client = Client::connect(&config).await.expect("a node answers");
@@ -93,19 +98,29 @@ async fn measure(rounds: u32) -> Vec<Duration> {
         .build()
         .await
         .expect("the topic is there");
-    // The newest send time of a record that is acked.
-    let (acked, mut newest) = watch::channel(Instant::now());
+    let consuming = Client::connect(&config).await.expect("a node answers");
+    let consumer = consuming.consumer(TOPIC).follow(true).stream().await;
+    // The newest send time of a record that is acked, and of one that the consumer has.
+    let (acked, newest_acked) = watch::channel(Instant::now());
+    let (seen, newest_seen) = watch::channel(Instant::now());
     let sender = tokio::spawn(send(producer, acked));
-    let mut gaps = Vec::new();
+    let receiver = tokio::spawn(receive(consumer.expect("the topic is there"), seen));
+    let (mut acks, mut records) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         let victim = leader(&client).await;
         cluster.kill(victim);
         let killed = Instant::now();
-        while *newest.borrow_and_update() < killed {
-            newest.changed().await.expect("the sender goes on");
-        }
-        gaps.push(killed.elapsed());
-        eprintln!("round {round}: {} ms", killed.elapsed().as_millis());
+        let (ack, record) = tokio::join!(
+            later(newest_acked.clone(), killed),
+            later(newest_seen.clone(), killed)
+        );
+        eprintln!(
+            "round {round}: ack {} ms, record {} ms",
+            ack.as_millis(),
+            record.as_millis()
+        );
+        acks.push(ack);
+        records.push(record);
         let away = number("PLIMSOLL_AWAY_MS", 2500);
         tokio::time::sleep(Duration::from_millis(u64::from(away * round / rounds))).await;
         cluster.serve(victim);
@@ -113,7 +128,35 @@ async fn measure(rounds: u32) -> Vec<Duration> {
         settle(&client).await;
     }
     sender.abort();
-    gaps
+    receiver.abort();
+    (acks, records)
+}
+
+/// Time from `killed` until there is something newer.
+async fn later(mut newest: watch::Receiver<Instant>, killed: Instant) -> Duration {
+    let newer = newest.wait_for(|newest| *newest > killed).await;
+    newer.expect("the sender and the receiver go on");
+    killed.elapsed()
+}
+
+/// Takes records as they come, each once and in order, and tells when the newest was sent.
+async fn receive(mut consumer: Consumer, seen: watch::Sender<Instant>) {
+    // Records carry the time of day; both clocks are read at the same moment, once.
+    let (start, start_ms) = (Instant::now(), now_ms());
+    let mut next = 0;
+    loop {
+        let record = consumer.next().await.expect("it follows");
+        let record = record.expect("the cluster goes on");
+        assert_eq!(record.offset(), next, "none is missing, none comes twice");
+        next += 1;
+        let after = record.timestamp_ms().saturating_sub(start_ms);
+        seen.send_replace(start + Duration::from_millis(after));
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("it is later than 1970").as_millis() as u64
 }
 
 async fn send(producer: Producer, acked: watch::Sender<Instant>) {
