@@ -7,6 +7,8 @@ use std::time::Duration;
 /// First and longest pause between two attempts.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// While nobody leads, that is asked again no later than this: many who do so ask once.
+pub(super) const LEADERLESS_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Pauses that grow, with jitter, until something succeeds.
 #[derive(Debug)]

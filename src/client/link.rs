@@ -4,7 +4,10 @@
 //! client. Connections are dialed when they are first needed and again after they were lost; what is known of leaders is a
 //! hint that an answer `NotLeader`, a refusal or silence puts right.
 
+mod call;
 mod node;
+mod reach;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +17,11 @@ use tokio::task::JoinSet;
 use transport::{Connection, Credentials, Endpoint, RecvHalf, SendHalf, TransportOptions};
 
 use self::node::{Node, open};
+pub(super) use self::reach::{Role, Unreached, Wanted};
 use super::ClientError;
 use super::admin::unexpected;
-use super::backoff::{BACKOFF_FIRST, Backoff};
-use crate::config::ClientConfig;
+use super::backoff::Backoff;
+use crate::config::{ClientConfig, NodeAddress};
 use crate::wire::{ApiError, Metadata, Reply, Request, TopicInfo};
 
 /// Time for finding the first node.
@@ -92,19 +96,7 @@ impl Cluster {
         };
         let mtu_max = config.mtu_max.and_then(|bytes| u16::try_from(bytes).ok());
         let options = options.with_mtu_max(mtu_max.unwrap_or(u16::MAX));
-        let endpoint = Endpoint::client(&credentials, &options)?;
-        let nodes = config
-            .nodes
-            .iter()
-            .map(|node| (node.id, Node::new(node.id, node.address.clone())))
-            .collect();
-        let cluster = Self {
-            seeds: config.nodes.iter().map(|node| node.id).collect(),
-            endpoint,
-            nodes: Mutex::new(nodes),
-            known: Mutex::default(),
-            asking: tokio::sync::Mutex::new(()),
-        };
+        let cluster = Self::new(Endpoint::client(&credentials, &options)?, &config.nodes);
         let (deadline, mut backoff) = (Instant::now() + CONNECT_TIMEOUT, Backoff::new());
         loop {
             match cluster.ask_all(Some(Vec::new()), None).await {
@@ -117,26 +109,37 @@ impl Cluster {
         }
     }
 
+    /// Knows `nodes`, and is connected to none of them yet.
+    fn new(endpoint: Endpoint, nodes: &[NodeAddress]) -> Self {
+        let known = nodes
+            .iter()
+            .map(|node| (node.id, Node::new(node.id, node.address.clone())));
+        Self {
+            seeds: nodes.iter().map(|node| node.id).collect(),
+            endpoint,
+            nodes: Mutex::new(known.collect()),
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::new(()),
+        }
+    }
+
     pub(super) async fn close(&self) {
         self.endpoint
             .close(transport::close::STOPPING, "the client is done")
             .await;
     }
 
-    /// The live connection to `node`, dialed if need be.
-    pub(super) async fn connection(&self, node: u64) -> Result<Connection, Failure> {
+    fn node(&self, node: u64) -> Result<Arc<Node>, Failure> {
         let found = lock(&self.nodes).get(&node).cloned();
-        let found =
-            found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))?;
-        found.connection(&self.endpoint).await
+        found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))
     }
 
-    /// A new stream to `node`, and the connection it is on.
+    /// A new stream to `node`, and the connection it is on, dialed if need be.
     pub(super) async fn open(
         &self,
         node: u64,
     ) -> Result<(Connection, SendHalf, RecvHalf), Failure> {
-        let connection = self.connection(node).await?;
+        let connection = self.node(node)?.connection(&self.endpoint).await?;
         let (send, recv) = open(&connection).await?;
         Ok((connection, send, recv))
     }
@@ -144,8 +147,7 @@ impl Cluster {
     /// The others say that `node` is there, and nothing comes on `silent`: dials it anew, aside from everything else. Once it has answered,
     /// the silent connection is closed, and whoever is on it finds the new one.
     pub(super) fn dial_beside(&self, node: u64, silent: &Connection) {
-        let found = lock(&self.nodes).get(&node).cloned();
-        if let Some(found) = found {
+        if let Ok(found) = self.node(node) {
             let (endpoint, silent) = (self.endpoint.clone(), silent.clone());
             tokio::spawn(async move { found.dial_beside(&endpoint, &silent).await });
         }
@@ -158,57 +160,8 @@ impl Cluster {
         request: &Request,
         limit: Duration,
     ) -> Result<Reply, Failure> {
-        let found = lock(&self.nodes).get(&node).cloned();
-        let found =
-            found.ok_or_else(|| Failure::Unreachable(format!("node {node} is not known")))?;
+        let found = self.node(node)?;
         found.ask(&self.endpoint, request, limit).await
-    }
-
-    /// A request that is tried again, elsewhere if need be, until it is answered, refused for good, or `limit` has passed.
-    pub(super) async fn call(
-        &self,
-        target: Target,
-        request: &Request,
-        limit: Duration,
-    ) -> Result<(u64, Reply), ClientError> {
-        let (deadline, mut backoff) = (Instant::now() + limit, Backoff::new());
-        let (mut hint, mut turn, mut last) = (None, 0, String::from("nothing was tried"));
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ClientError::Timeout { after: limit, last });
-            }
-            let first_choice = hint.take().or_else(|| {
-                if turn == 0 {
-                    self.preferred(target)
-                } else {
-                    None
-                }
-            });
-            let node = first_choice.unwrap_or_else(|| self.in_turn(turn));
-            turn += 1;
-            match self.request(node, request, left.min(ATTEMPT_TIMEOUT)).await {
-                Ok(reply) => return Ok((node, reply)),
-                Err(Failure::Protocol(reason)) => {
-                    return Err(ClientError::Protocol { node, reason });
-                }
-                Err(Failure::Refused(error)) if !error.is_retriable() => {
-                    return Err(ClientError::Refused(error));
-                }
-                Err(Failure::Refused(ApiError::NotLeader {
-                    leader: Some((leader, address)),
-                })) if leader != node => {
-                    self.learn_node(leader, &address);
-                    last = format!("node {node} sent us to node {leader}");
-                    hint = Some(leader);
-                    tokio::time::sleep(BACKOFF_FIRST.min(left)).await;
-                }
-                Err(failure) => {
-                    last = format!("node {node}: {failure}");
-                    tokio::time::sleep(backoff.pause().min(left)).await;
-                }
-            }
-        }
     }
 
     /// A topic as it was last seen, or asked for if it was not.
@@ -327,13 +280,6 @@ impl Cluster {
         }
     }
 
-    /// The nodes in turn, those that are connected first.
-    fn in_turn(&self, turn: usize) -> u64 {
-        let mut nodes: Vec<Arc<Node>> = lock(&self.nodes).values().cloned().collect();
-        nodes.sort_by_key(|node| !node.is_up());
-        nodes[turn % nodes.len()].id
-    }
-
     /// Asks all nodes but `avoid` at once for metadata, and takes the first answer in. Else each node's failure.
     async fn ask_all(&self, topics: Option<Vec<String>>, avoid: Option<u64>) -> Result<(), String> {
         let asked = topics.clone().unwrap_or_default();
@@ -403,3 +349,7 @@ pub(super) fn unreachable(error: impl std::fmt::Display) -> Failure {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "link/silent_tests.rs"]
+mod tests;

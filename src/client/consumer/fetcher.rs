@@ -3,6 +3,7 @@
 //! Owns the next offset of one partition and the checks on what is received. On the fetch walk, at the client's end. QUIC's
 //! flow control is the back pressure: while the user is busy nothing is read, and the node sends no more.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use transport::{Limits, Message};
 
 use super::{Batch, Replica, Settings};
 use crate::client::admin::unexpected;
-use crate::client::backoff::Backoff;
-use crate::client::link::{Cluster, Target};
+use crate::client::backoff::{Backoff, LEADERLESS_PAUSE_MAX};
+use crate::client::link::{Cluster, Role, Target, Unreached, Wanted};
 use crate::client::{ClientError, ConsumeError, ConsumeReason};
 use crate::mutation;
 use crate::wire::{
@@ -184,9 +185,19 @@ impl Fetcher {
     }
 
     async fn fetch(&mut self, node: u64) -> Over {
-        let (_, mut send, mut recv) = match self.cluster.open(node).await {
+        let (cluster, wanted) = (Arc::clone(&self.cluster), self.wanted());
+        let opened = match &wanted {
+            Some(wanted) => cluster.reach(node, wanted).await,
+            None => cluster.open(node).await.map_err(Unreached::Failed),
+        };
+        let (_, mut send, mut recv) = match opened {
             Ok(halves) => halves,
-            Err(failure) => return Over::Again(format!("node {node}: {failure}")),
+            Err(Unreached::Failed(failure)) => {
+                return Over::Again(format!("node {node}: {failure}"));
+            }
+            Err(Unreached::Elsewhere) => {
+                return Over::Again(format!("node {node} does not answer, and another is there"));
+            }
         };
         let from = self
             .cursor
@@ -207,10 +218,20 @@ impl Fetcher {
             head_bytes_max: REPLY_HEAD_BYTES_MAX,
             body_bytes_max,
         };
+        let mut silence = pin!(cluster.silence(node, Duration::ZERO));
+        let mut pauses = Backoff::new();
         loop {
             let received = tokio::select! {
+                biased;
                 received = recv.recv(&limits) => received,
                 () = self.sender.closed() => return Over::Done,
+                () = &mut silence, if wanted.is_some() => {
+                    if let Some(wanted) = &wanted && cluster.is_elsewhere(node, wanted).await {
+                        return Over::Again(format!("node {node} fell silent, and another is there"));
+                    }
+                    silence.set(cluster.silence(node, pauses.pause_up_to(LEADERLESS_PAUSE_MAX)));
+                    continue;
+                }
             };
             let message = match received {
                 Ok(Some(message)) => message,
@@ -221,6 +242,17 @@ impl Fetcher {
                 return over;
             }
         }
+    }
+
+    /// What the node that is read from is wanted for; `None` where no other will do.
+    fn wanted(&self) -> Option<Wanted> {
+        let role = match self.settings.replica {
+            Replica::Leader => Role::Leader,
+            Replica::Any => Role::Replica,
+            Replica::Node(_) => return None,
+        };
+        let (topic, group) = (self.topic.clone(), self.group);
+        Some(Wanted { topic, group, role })
     }
 
     /// Takes in one answer and hands its records on.

@@ -3,17 +3,19 @@
 //! Must not know who leads what. On every walk of the client.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use transport::{Alpn, Connection, Endpoint, Limits, RecvHalf, SendHalf, close};
 
-use super::{ATTEMPT_TIMEOUT, Failure, unreachable};
+use super::silence::{Heard, Silence};
+use super::{ATTEMPT_TIMEOUT, Failure, lock, unreachable};
 use crate::wire::{REPLY_HEAD_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
 /// Caps on a reply without a body.
-const REPLY_LIMITS: Limits = Limits {
+pub(super) const REPLY_LIMITS: Limits = Limits {
     head_bytes_max: REPLY_HEAD_BYTES_MAX,
     body_bytes_max: 0,
 };
@@ -22,10 +24,15 @@ const REPLY_LIMITS: Limits = Limits {
 pub(super) struct Node {
     pub(super) id: u64,
     address: String,
-    /// Held while dialing, so that many who need the connection dial once.
-    connection: Mutex<Option<Connection>>,
+    connection: std::sync::Mutex<Option<Connection>>,
+    /// Held while dialing, so that many who need the connection dial once. Why that last came to nothing.
+    dialing: Mutex<Option<Failure>>,
+    /// Dials begun, and those of them that came to nothing.
+    dials: AtomicU64,
+    failures: AtomicU64,
     /// Held while dialing beside a connection that is silent, so that one does.
     beside: Mutex<()>,
+    pub(super) silence: Silence,
 }
 
 impl Node {
@@ -33,29 +40,64 @@ impl Node {
         Arc::new(Self {
             id,
             address,
-            connection: Mutex::new(None),
+            connection: std::sync::Mutex::new(None),
+            dialing: Mutex::new(None),
+            dials: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             beside: Mutex::new(()),
+            silence: Silence::new(),
         })
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.connection
-            .try_lock()
-            .is_ok_and(|connection| connection.as_ref().is_some_and(is_live))
+        self.live().is_some()
+    }
+
+    /// The connection, if there is one that is not closed.
+    pub(super) fn live(&self) -> Option<Connection> {
+        lock(&self.connection).clone().filter(is_live)
+    }
+
+    /// What has been heard of it until now.
+    pub(super) fn heard(&self) -> Heard {
+        let received = self.live().map(|connection| connection.stats());
+        (
+            self.dials.load(Ordering::Relaxed),
+            received.map_or(0, |stats| stats.received_bytes),
+        )
     }
 
     pub(super) async fn connection(&self, endpoint: &Endpoint) -> Result<Connection, Failure> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| is_live(connection)) {
-            return Ok(connection.clone());
+        if let Some(connection) = self.live() {
+            return Ok(connection);
         }
-        let connection = self.dial(endpoint).await?;
-        *slot = Some(connection.clone());
-        Ok(connection)
+        let failures = self.failures.load(Ordering::Relaxed);
+        let mut dialing = self.dialing.lock().await;
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        // Who has waited for a dial that came to nothing need not wait for another one.
+        if self.failures.load(Ordering::Relaxed) != failures
+            && let Some(failure) = dialing.clone()
+        {
+            return Err(failure);
+        }
+        self.dials.fetch_add(1, Ordering::Relaxed);
+        match self.dial(endpoint).await {
+            Ok(connection) => {
+                *lock(&self.connection) = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(failure) => {
+                *dialing = Some(failure.clone());
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Err(failure)
+            }
+        }
     }
 
-    /// Dials anew though there is a connection, for that is silent; if the node answers, the new one takes the place of the silent one,
-    /// which is closed. Does nothing while another does so.
+    /// Dials anew though there is a connection, for that is silent; if the node answers, and the other is silent still, the new one takes its place,
+    /// and the silent one is closed. Does nothing while another does so.
     pub(super) async fn dial_beside(&self, endpoint: &Endpoint, silent: &Connection) {
         let Ok(_alone) = self.beside.try_lock() else {
             return;
@@ -63,15 +105,18 @@ impl Node {
         if !is_live(silent) {
             return;
         }
+        let received = silent.stats().received_bytes;
         match self.dial(endpoint).await {
+            // It was merely slow: streams on it go on.
+            Ok(connection) if silent.stats().received_bytes != received => {
+                connection.close(close::DROPPED, "the one it was to replace is not silent");
+            }
             Ok(connection) => {
-                let mut slot = self.connection.lock().await;
-                if slot
-                    .as_ref()
-                    .is_some_and(|current| current.id() == silent.id())
-                {
-                    *slot = Some(connection);
+                let mut current = lock(&self.connection);
+                if (current.as_ref()).is_some_and(|current| current.id() == silent.id()) {
+                    *current = Some(connection);
                 }
+                drop(current);
                 tracing::debug!(node = self.id, "a connection that was silent is replaced");
                 silent.close(close::DROPPED, "it was silent: another one takes its place");
             }

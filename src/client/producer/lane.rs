@@ -6,7 +6,6 @@
 //! the cluster tells repeated batches from new ones by their sequence.
 
 mod doubt;
-mod reach;
 mod verdict;
 
 use std::collections::VecDeque;
@@ -18,21 +17,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
-use transport::{Limits, RecvHalf, SendError, SendHalf};
+use transport::{Connection, Limits, RecvHalf, SendError, SendHalf};
 
 use self::doubt::Doubt;
 use super::delivery::Outcome;
 use super::pending::{Batch, Next, OnItsWay, Pending};
 use crate::client::ClientError;
-use crate::client::backoff::Backoff;
-use crate::client::link::Cluster;
+use crate::client::backoff::{Backoff, LEADERLESS_PAUSE_MAX};
+use crate::client::link::{Cluster, Role, Unreached, Wanted};
 use crate::wire::{
     ApiError, PRODUCE_MERGED_BYTES_MAX, PartitionInfo, ProducerStamp, REPLY_HEAD_BYTES_MAX,
     Request, encode_request,
 };
 
-/// While nobody leads, that is asked again no later than this: many lanes that do so ask once.
-const LEADERLESS_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long a node that went away is not dialed again, while another may take over.
 const AVOID_FOR: Duration = Duration::from_millis(500);
 /// How long batches go by way of another replica before the leader is dialed again.
@@ -224,6 +221,31 @@ impl Lane {
             recv,
             doubt: Doubt::new(connection),
         })
+    }
+
+    /// A stream to `node`, which leads or is to `forward`. One that does not answer is given up as soon as the others know better.
+    async fn open(
+        &mut self,
+        node: u64,
+        forward: bool,
+    ) -> Result<(Connection, SendHalf, RecvHalf), Over> {
+        let role = if forward { Role::Replica } else { Role::Leader };
+        let (topic, group) = (self.topic.clone(), self.group);
+        let wanted = Wanted { topic, group, role };
+        match self.cluster.reach(node, &wanted).await {
+            Ok(opened) => Ok(opened),
+            Err(Unreached::Failed(failure)) => {
+                self.unreachable = Some(node);
+                Err(self.lost(node, &failure.to_string()))
+            }
+            Err(Unreached::Elsewhere) if forward => {
+                Err(self.trouble(format!("node {node} does not answer")))
+            }
+            Err(Unreached::Elsewhere) => {
+                self.lost(node, "it does not answer, and another leads");
+                Err(Over::Again)
+            }
+        }
     }
 
     /// The node to send to: who leads, as far as can be learned now, or one that is to forward (then true), if the leader
@@ -455,9 +477,9 @@ impl Lane {
             doubt.put_off();
             return ControlFlow::Continue(());
         }
-        let leads = self.ask_others(node).await;
+        let asked = self.cluster.ask_others(&self.topic, node).await;
         doubt.ask_at = Instant::now() + self.backoff.pause_up_to(LEADERLESS_PAUSE_MAX);
-        match leads {
+        match asked.and_then(|_| self.cluster.leader(self.group)) {
             Some(leader) if leader != node => {
                 self.lost(node, "it fell silent, and another leads");
                 return ControlFlow::Break(Over::Again);
