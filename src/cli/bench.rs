@@ -90,7 +90,7 @@ struct Producing {
     /// What is on its way at once, for each producer, without --rate: batches in each partition, or for `latency` records [default: 5; 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     in_flight: Option<u32>,
-    /// Time a batch waits for company [default: 2; 0 for `latency` and `mixed`]
+    /// Time a batch waits for company [default: 2 while something is on its way; 0 for `latency` and `mixed`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     linger_ms: Option<u32>,
     /// Size at which a batch is sent at once; 1 for batches of one record
@@ -150,18 +150,20 @@ impl Common {
 }
 
 impl Producing {
-    /// What producers do; `usual` is what is in flight unless told otherwise, and `linger_ms` how long a batch lingers.
-    fn sending(&self, common: &Common, usual: Room, linger_ms: u32) -> Sending {
+    /// What producers do; `usual` is what is in flight unless told otherwise, and `linger_ms` how long a batch lingers, if not
+    /// as the client has it.
+    fn sending(&self, common: &Common, usual: Room, linger_ms: Option<u32>) -> Sending {
         let room = match (usual, self.in_flight) {
             (usual, None) => usual,
             (Room::Batches(_), Some(batches)) => Room::Batches(batches as usize),
             (Room::Records(_), Some(records)) => Room::Records(records as usize),
         };
+        let linger_ms = self.linger_ms.or(linger_ms);
         Sending {
             producers: self.producers,
             rate: self.rate,
             room,
-            linger: Duration::from_millis(self.linger_ms.unwrap_or(linger_ms).into()),
+            linger: linger_ms.map(|ms| Duration::from_millis(ms.into())),
             batch_bytes: self.batch_bytes as usize,
             record_bytes: common.record_bytes as usize,
             compression: common.compression.compression(),

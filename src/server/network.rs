@@ -390,11 +390,12 @@ fn ahead_bytes_max(config: &Config) -> u64 {
     }
 }
 
-/// From what length on a write may go past the page cache: not at all where that is what an ack stands for.
+/// From what length on a write may go past the page cache. Where acks do not wait for the device, writes that are soon done have no reason to;
+/// long ones cost less that way.
 fn past_cache_bytes_min(config: &Config) -> u64 {
     match config.log.durability {
         config::Durability::Fsync => LogOptions::default().past_cache_bytes_min,
-        config::Durability::PageCache => u64::MAX,
+        config::Durability::PageCache => 256 << 10,
     }
 }
 

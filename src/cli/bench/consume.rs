@@ -2,7 +2,7 @@
 //!
 //! Owns the filling and the reading. Every record is looked at, so that what is measured is records in hand, not bytes on a wire.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use plimsoll::client::{Client, From, Record, Replica};
@@ -93,7 +93,6 @@ impl Consume {
     async fn fill(&self, client: &Client, topic: &str) -> Result<u64, Failure> {
         let producer = client
             .producer(topic)
-            .linger(Duration::from_millis(2))
             .batch_bytes(self.batch_bytes as usize)
             .compression(self.common.compression.compression())
             .build()

@@ -63,7 +63,7 @@ impl Latency {
 
     async fn measure(&self, client: &Client, rate: Option<u64>) -> Result<Report, Failure> {
         let common = &self.common;
-        let mut sending = self.producing.sending(common, Room::Records(1), 0);
+        let mut sending = self.producing.sending(common, Room::Records(1), Some(0));
         sending.rate = rate;
         let settings = settings(common.settings("latency"), &sending);
         on_own_topic(client, common.partitions, async |topic| {

@@ -65,7 +65,9 @@ impl Mixed {
 
     async fn measure_on(&self, client: &Client, topic: &str) -> Result<Report, Failure> {
         let common = &self.common;
-        let mut sending = self.producing.sending(common, Room::Batches(IN_FLIGHT), 0);
+        let mut sending = self
+            .producing
+            .sending(common, Room::Batches(IN_FLIGHT), Some(0));
         let producers = sending.build(client, topic).await?;
         let values = common.values();
         let window = common.window();

@@ -18,7 +18,6 @@ use crate::cli::output::Failure;
 
 /// Batches in flight in each partition, unless told otherwise: as the client has it.
 const IN_FLIGHT: usize = 5;
-const LINGER_MS: u32 = 2;
 
 /// Throughput of acknowledged records, as many as the cluster takes or at a given rate
 ///
@@ -36,7 +35,7 @@ impl Produce {
         let common = &self.common;
         let sending = self
             .producing
-            .sending(common, Room::Batches(IN_FLIGHT), LINGER_MS);
+            .sending(common, Room::Batches(IN_FLIGHT), None);
         let settings = settings(common.settings("produce"), &sending);
         on_own_topic(client, common.partitions, async |topic| {
             measure(client, topic, common, &sending, settings).await
@@ -76,7 +75,7 @@ pub(super) fn settings(mut common: Value, sending: &Sending) -> Value {
     common["producers"] = json!(sending.producers);
     common["rate"] = json!(sending.rate);
     common["in_flight"] = in_flight;
-    common["linger_ms"] = json!(sending.linger.as_millis() as u64);
+    common["linger_ms"] = json!(sending.linger.map(|linger| linger.as_millis() as u64));
     common["batch_bytes"] = json!(sending.batch_bytes);
     common
 }

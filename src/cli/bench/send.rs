@@ -34,7 +34,8 @@ pub(super) struct Sending {
     /// Records a second of all together.
     pub(super) rate: Option<u64>,
     pub(super) room: Room,
-    pub(super) linger: Duration,
+    /// `None`: as the client has it.
+    pub(super) linger: Option<Duration>,
     pub(super) batch_bytes: usize,
     /// In the mean.
     pub(super) record_bytes: usize,
@@ -80,10 +81,13 @@ impl Sending {
         for _ in 0..self.producers {
             let builder = client
                 .producer(topic)
-                .linger(self.linger)
                 .batch_bytes(self.batch_bytes)
                 .buffer_bytes(BUFFER_BYTES)
                 .compression(self.compression);
+            let builder = match self.linger {
+                Some(linger) => builder.linger(linger),
+                None => builder,
+            };
             let builder = match self.room {
                 Room::Batches(batches) => builder.in_flight(batches),
                 Room::Records(_) => builder,

@@ -41,6 +41,9 @@ const IN_FLIGHT_MAX: usize = 1024;
 /// As many as keep the pipe full. What comes meanwhile gathers in fewer, larger batches, which cost less.
 const IN_FLIGHT: usize = 5;
 
+/// How long a batch waits for company while something is on its way, unless told otherwise.
+const LINGER: Duration = Duration::from_millis(2);
+
 /// Memory of batches that is used again, at most.
 const BUFFERS_BYTES_MAX: usize = 16 << 20;
 
@@ -55,7 +58,8 @@ pub struct ProducerBuilder {
 /// What all lanes of a producer go by.
 #[derive(Debug, Clone)]
 struct Settings {
-    linger: Duration,
+    /// `None`: [`LINGER`], unless nothing is on its way.
+    linger: Option<Duration>,
     batch_bytes: usize,
     in_flight: usize,
     compression: Codec,
@@ -66,7 +70,7 @@ struct Settings {
 impl ProducerBuilder {
     pub(super) fn new(cluster: Arc<Cluster>, topic: String) -> Self {
         let settings = Settings {
-            linger: Duration::from_millis(2),
+            linger: None,
             batch_bytes: 256 << 10,
             in_flight: IN_FLIGHT,
             compression: Codec::None,
@@ -80,11 +84,12 @@ impl ProducerBuilder {
         }
     }
 
-    /// How long a batch waits for company before it is sent; default 2 ms. Zero sends at once, and still gathers what
-    /// arrives while the window is full.
+    /// How long a batch waits for company before it is sent, whatever else happens. By default not at all while nothing of this producer
+    /// is on its way, so that a lone record goes at once, and else 2 ms. Zero always sends at once, and still gathers what arrives while the
+    /// window is full.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.settings.linger = linger;
+        self.settings.linger = Some(linger);
         self
     }
 

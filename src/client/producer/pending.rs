@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use transport::BufferPool;
 
-use super::Settings;
 use super::delivery::{Delivery, Outcome};
+use super::{LINGER, Settings};
 use crate::client::link::lock;
 use crate::client::{ProduceError, Record};
 use crate::wire::batch::BATCH_BYTES_MAX;
@@ -169,7 +169,7 @@ impl Pending {
 
     fn begin(&self, bytes: usize) -> Batch {
         let room = self.settings.batch_bytes.max(bytes) + 4096;
-        let expected = if self.settings.linger.is_zero() {
+        let expected = if self.linger().is_zero() {
             // Perhaps the only one; it grows if there are more.
             room.min(256 + bytes)
         } else {
@@ -182,6 +182,15 @@ impl Pending {
             begun: Instant::now(),
             bytes: 0,
         }
+    }
+
+    /// How long a batch waits for company now. What would gain by waiting has something on its way before it.
+    fn linger(&self) -> Duration {
+        let usual = match self.in_flight() {
+            0 => Duration::ZERO,
+            _ => LINGER,
+        };
+        self.settings.linger.unwrap_or(usual)
     }
 
     /// Ends the batch being filled; records without a key go to the next partition from now on.
@@ -207,7 +216,7 @@ impl Pending {
                     Next::Idle
                 };
             };
-            let due = begun + self.settings.linger;
+            let due = begun + self.linger();
             if !queue.hurry && !queue.closed && Instant::now() < due {
                 return Next::At(due);
             }
@@ -322,4 +331,56 @@ fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Codec;
+
+    fn pending(linger: Option<Duration>) -> Pending {
+        let settings = Settings {
+            linger,
+            batch_bytes: 1000,
+            in_flight: 5,
+            compression: Codec::None,
+            buffer_bytes: 1 << 20,
+            delivery_timeout: Duration::from_secs(1),
+        };
+        let shared = Shared {
+            buffer: Arc::new(Semaphore::new(1 << 20)),
+            buffers: Arc::new(Mutex::new(BufferPool::new(1 << 20))),
+            in_flight: Arc::default(),
+            sticky: Arc::default(),
+        };
+        Pending::new(0, 1, settings, shared)
+    }
+
+    fn push(pending: &Pending) {
+        drop(pending.push(&Record::value(b"value"), 10).unwrap());
+    }
+
+    #[test]
+    fn record_lingers_only_while_something_is_on_its_way_unless_told_otherwise() {
+        let usual = pending(None);
+        push(&usual);
+        assert!(
+            matches!(usual.next(), Next::Batch(_)),
+            "nothing is on its way"
+        );
+        let on_its_way = usual.on_its_way(1);
+        assert_eq!(usual.linger(), LINGER);
+        drop(on_its_way);
+        assert_eq!(usual.linger(), Duration::ZERO);
+
+        let hour = Duration::from_secs(3600);
+        let told = pending(Some(hour));
+        let begun = Instant::now();
+        push(&told);
+        assert!(matches!(told.next(), Next::At(due) if due >= begun + hour));
+        let never = pending(Some(Duration::ZERO));
+        let _on_its_way = never.on_its_way(1);
+        push(&never);
+        assert!(matches!(never.next(), Next::Batch(_)));
+    }
 }
