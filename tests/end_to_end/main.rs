@@ -13,6 +13,7 @@ mod forwarding;
 mod harness;
 mod hostile;
 mod identity;
+mod leaderless;
 mod limits;
 mod membership;
 mod raw;

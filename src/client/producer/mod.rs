@@ -11,13 +11,14 @@
 //!   way behind it on the same partition fails with it, so that nothing later can be acked before something earlier; what
 //!   was not sent yet goes on under a fresh producer id. Sending a failed record again may write it twice.
 //! - A record with a key goes to partition `crc32(key) % partitions`. One without goes where the batch being filled is, and
-//!   moves on to the next partition with each batch.
+//!   moves on with each batch: in turn, passing over a partition for which more waits than for all others together.
 
 mod delivery;
 mod lane;
 mod pending;
+mod sticky;
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub use lane::PRODUCER_BYTES_MAX;
 
 use lane::Lane;
 use pending::{Pending, Shared};
+use sticky::Sticky;
 
 /// Batches of one partition that may be on their way at once; the cluster recognises as many when they are repeated.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -146,12 +148,11 @@ impl ProducerBuilder {
             buffer: Arc::new(Semaphore::new(self.settings.buffer_bytes)),
             buffers: Arc::new(Mutex::new(BufferPool::new(BUFFERS_BYTES_MAX))),
             in_flight: Arc::new(AtomicUsize::new(0)),
-            sticky: Arc::new(AtomicU32::new(0)),
+            sticky: Arc::new(Sticky::new(topic.partitions.len() as u32)),
         };
         let lanes = topic.partitions.iter().map(|partition| {
             let pending = Arc::new(Pending::new(
                 partition.partition,
-                topic.partitions.len() as u32,
                 self.settings.clone(),
                 shared.clone(),
             ));
@@ -209,7 +210,7 @@ pub struct Producer {
     lanes: Vec<Arc<Pending>>,
     buffer: Arc<Semaphore>,
     buffer_bytes: usize,
-    sticky: Arc<AtomicU32>,
+    sticky: Arc<Sticky>,
 }
 
 impl Producer {
@@ -271,7 +272,7 @@ impl Producer {
         let partition = match (record.partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => crc32fast::hash(key) % partitions.max(1),
-            (None, None) => self.sticky.load(Ordering::Relaxed),
+            (None, None) => self.sticky.partition(),
         };
         self.lanes
             .get(partition as usize)

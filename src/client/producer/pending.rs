@@ -4,7 +4,7 @@
 //! share. On the produce walk, first step. Knows nothing of connections.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use transport::BufferPool;
 
 use super::delivery::{Delivery, Outcome};
+use super::sticky::Sticky;
 use super::{LINGER, Settings};
 use crate::client::link::lock;
 use crate::client::{ProduceError, Record};
@@ -32,10 +33,7 @@ pub(super) struct Pending {
     buffers: Arc<Mutex<BufferPool>>,
     /// Bytes on their way, of all partitions.
     in_flight: Arc<AtomicUsize>,
-    /// The partition that records without a key go to now.
-    sticky: Arc<AtomicU32>,
-    /// The partition they go to after this one.
-    next_sticky: u32,
+    sticky: Arc<Sticky>,
 }
 
 /// What all partitions of a producer share.
@@ -47,8 +45,8 @@ pub(super) struct Shared {
     pub(super) buffers: Arc<Mutex<BufferPool>>,
     /// Bytes on their way.
     pub(super) in_flight: Arc<AtomicUsize>,
-    /// The partition that records without a key go to now.
-    pub(super) sticky: Arc<AtomicU32>,
+    /// Where records without a key go.
+    pub(super) sticky: Arc<Sticky>,
 }
 
 #[derive(Debug, Default)]
@@ -101,8 +99,7 @@ pub(super) enum Next {
 }
 
 impl Pending {
-    /// Of partition `partition` among `partitions`.
-    pub(super) fn new(partition: u32, partitions: u32, settings: Settings, shared: Shared) -> Self {
+    pub(super) fn new(partition: u32, settings: Settings, shared: Shared) -> Self {
         Self {
             partition,
             settings,
@@ -112,7 +109,6 @@ impl Pending {
             buffers: shared.buffers,
             in_flight: shared.in_flight,
             sticky: shared.sticky,
-            next_sticky: (partition + 1) % partitions,
         }
     }
 
@@ -193,14 +189,11 @@ impl Pending {
         self.settings.linger.unwrap_or(usual)
     }
 
-    /// Ends the batch being filled; records without a key go to the next partition from now on.
+    /// Ends the batch being filled; records without a key go elsewhere from now on.
     fn seal(&self, queue: &mut Queue) {
         if let Some(batch) = queue.filling.take() {
+            self.sticky.sealed(self.partition, batch.bytes);
             queue.full.push_back(batch);
-            let (here, next) = (self.partition, self.next_sticky);
-            let order = Ordering::Relaxed;
-            // Unless another lane has moved it on already.
-            let _ = self.sticky.compare_exchange(here, next, order, order);
         }
     }
 
@@ -290,6 +283,7 @@ impl Pending {
 
     /// Gives back the share of the buffer of batches that are settled.
     pub(super) fn give_back(&self, bytes: usize) {
+        self.sticky.settled(self.partition, bytes);
         self.buffer.add_permits(bytes);
     }
 
@@ -351,9 +345,9 @@ mod tests {
             buffer: Arc::new(Semaphore::new(1 << 20)),
             buffers: Arc::new(Mutex::new(BufferPool::new(1 << 20))),
             in_flight: Arc::default(),
-            sticky: Arc::default(),
+            sticky: Arc::new(Sticky::new(1)),
         };
-        Pending::new(0, 1, settings, shared)
+        Pending::new(0, settings, shared)
     }
 
     fn push(pending: &Pending) {
