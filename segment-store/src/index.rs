@@ -75,6 +75,13 @@ impl SparseIndex {
         count.checked_sub(1).map(|at| self.slots[at].load())
     }
 
+    /// The first entry that does not fulfil `accepts`, which must hold for a prefix of the entries.
+    pub(crate) fn after(&self, accepts: impl Fn(&IndexEntry) -> bool) -> Option<IndexEntry> {
+        let slots = &self.slots[..self.len()];
+        let count = slots.partition_point(|slot| accepts(&slot.load()));
+        slots.get(count).map(Slot::load)
+    }
+
     /// A copy of the entries.
     pub(crate) fn entries(&self) -> Vec<IndexEntry> {
         self.slots[..self.len()].iter().map(Slot::load).collect()
@@ -125,13 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn floor_is_the_last_entry_at_or_before_what_is_sought() {
+    fn floor_is_the_last_entry_at_or_before_what_is_sought_and_the_one_after_it_is_known() {
         let index = SparseIndex::of(&[entry(2), entry(5), entry(9)]);
         let floor = |n: u64| index.floor(|e| e.index <= n).map(|e| e.index);
         assert_eq!(floor(1), None);
         assert_eq!(floor(2), Some(2));
         assert_eq!(floor(8), Some(5));
         assert_eq!(floor(u64::MAX), Some(9));
+        let after = |n: u64| index.after(|e| e.index <= n).map(|e| e.index);
+        assert_eq!((after(1), after(5), after(9)), (Some(2), Some(9), None));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Reading a log for no other purpose than to find what rotted, a piece at a time. Owns the place where it goes on.
 //!
-//! On the scrub walk, beside the log's writer and readers, through the map. A sealed segment's header page is read too; footers are not: one
+//! On the scrub walk, beside the log's writer and readers. A sealed segment's header page is read too; footers are not: one
 //! that is damaged is written again when the log is opened. What is in the page cache hides what is on the disk until the kernel drops it.
 //! Must not know: how fast it may go, what becomes of the damage.
 
 use crate::error::ReadError;
+use crate::load_memory::LoadMemory;
 use crate::reader::LogReader;
 
 /// One pass over a log. Entries appended meanwhile are left to the next pass.
@@ -34,11 +35,16 @@ impl Scrub {
         }
     }
 
-    /// Reads about `bytes_max` bytes more (at least a frame) and checks all of them. Blocks.
+    /// Reads about `bytes_max` bytes more (at least a frame) and checks all of them. Blocks. What is not in the page cache is read past it,
+    /// into `memory`, if there is any, so that the search neither fills the page cache nor makes the system read further ahead than it looks.
     ///
     /// # Errors
     /// The damage, for which [`ReadError::is_damage`] holds; the pass ends there.
-    pub fn step(&mut self, bytes_max: usize) -> Result<Scrubbed, ReadError> {
+    pub fn step(
+        &mut self,
+        bytes_max: usize,
+        memory: Option<&LoadMemory>,
+    ) -> Result<Scrubbed, ReadError> {
         // What was trimmed meanwhile needs no look.
         self.next = self.next.max(self.reader.first_index());
         if self.next > self.last {
@@ -47,7 +53,10 @@ impl Scrub {
                 done: true,
             });
         }
-        let checked = match self.reader.check_from(self.next, self.last, bytes_max) {
+        let checked = match self
+            .reader
+            .check_from(self.next, self.last, bytes_max, memory)
+        {
             Err(ReadError::Trimmed { .. }) => {
                 return Ok(Scrubbed {
                     bytes: 0,
@@ -59,7 +68,7 @@ impl Scrub {
         let Some((last, bytes)) = checked else {
             // Cut off by a truncation.
             self.last = self.next - 1;
-            return self.step(bytes_max);
+            return self.step(bytes_max, memory);
         };
         self.next = last + 1;
         Ok(Scrubbed {

@@ -90,7 +90,7 @@ fn a_scrub_reads_everything_and_finds_any_flip_in_a_frame_or_a_sealed_header_pag
         let mut scrub = Scrub::new(log.reader());
         let mut total = 0;
         loop {
-            let scrubbed = scrub.step(1_500)?;
+            let scrubbed = scrub.step(1_500, None)?;
             total += scrubbed.bytes;
             if scrubbed.done {
                 return Ok::<u64, ReadError>(total);

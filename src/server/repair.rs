@@ -20,8 +20,8 @@ use crate::replica::{OpenError, Removal, RepairAnswer, RepairHandle, RepairStep,
 const ASKING_MAX: usize = 4;
 /// Longest pause between two looks at a repair, so that a stop of the node is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Read at a time by the scrub.
-const SCRUB_STEP_BYTES: usize = 1 << 20;
+/// Read at a time by the scrub: acks wait for the disk meanwhile.
+const SCRUB_STEP_BYTES: usize = 256 << 10;
 /// Pause between two passes, and between two looks for something to read.
 const SCRUB_PAUSE: Duration = Duration::from_secs(10);
 
@@ -258,8 +258,9 @@ impl Search {
         let step_bytes = usize::try_from(bytes_per_s)
             .unwrap_or(usize::MAX)
             .min(SCRUB_STEP_BYTES);
-        while !self.has_ended() {
-            let scrubbed = match scrub.step(step_bytes) {
+        // What it holds of a log that is deleted keeps the log's room from being given back.
+        while !self.has_ended() && replicas.get(group).is_some() {
+            let scrubbed = match scrub.step(step_bytes, Some(&self.shared.load_memory)) {
                 Ok(scrubbed) => scrubbed,
                 Err(error) => {
                     // A group that was closed meanwhile has no say any more.

@@ -17,5 +17,6 @@ mod leaderless;
 mod limits;
 mod membership;
 mod raw;
+mod scrub;
 mod slice;
 mod topics;

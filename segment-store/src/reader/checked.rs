@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::load::Wanted;
 use super::{FrameRun, LogReader, SEEK_BYTES, Walk};
 use crate::error::ReadError;
 use crate::fault::Fault;
 use crate::format::FrameHeader;
 use crate::frame::Frame;
 use crate::index::IndexEntry;
+use crate::load_memory::LoadMemory;
 use crate::segment::{HEADER_PAGE, SegmentHeader};
 use crate::view::SegmentView;
 
@@ -66,12 +68,14 @@ impl LogReader {
     }
 
     /// Checks the frames from `from` to `last` in every respect, about `bytes_max` bytes of them, and the header page of a sealed segment that
-    /// begins there. The value is the last index checked and the bytes read; `None` if there is no frame at `from`. Blocks.
+    /// begins there. The value is the last index checked and the bytes read; `None` if there is no frame at `from`. Blocks. What is not in the page
+    /// cache is read as [`LogReader::load`] does.
     pub(crate) fn check_from(
         &self,
         from: u64,
         last: u64,
         bytes_max: usize,
+        memory: Option<&LoadMemory>,
     ) -> Result<Option<(u64, u64)>, ReadError> {
         // The segment is held until the bytes have been read, so that its file is not used again meanwhile.
         let segment = self.segment_of(from)?;
@@ -81,33 +85,27 @@ impl LogReader {
             segments.last().is_none_or(|tail| tail.base_index <= from)
         };
         if from == segment.base_index && !is_tail {
-            segment.check_page()?;
+            segment.check_page(memory)?;
             page_bytes = HEADER_PAGE;
         }
-        self.populate(from, bytes_max)?;
-        let run = self.read(from, last, bytes_max)?;
-        if run.is_empty() {
-            return Ok(None);
-        }
-        // A single frame may be longer than what was brought in.
-        let position = segment.index.floor(|entry| entry.index <= from);
-        let position = position.map_or(HEADER_PAGE, |entry| entry.position);
-        let until = position.saturating_add(run.bytes.len() as u64 + SEEK_BYTES);
-        let range = position as usize..until.min(segment.end_position()) as usize;
-        let populated = segment.map.populate(range);
-        populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
-        segment.check(&run.bytes, position)?;
-        Ok(Some((run.last_index, run.bytes.len() as u64 + page_bytes)))
+        let wanted = Wanted {
+            from,
+            last,
+            run_bytes_max: usize::MAX,
+        };
+        let runs = self.load_stretch(&wanted, bytes_max as u64, memory)?;
+        let checked = runs.last().map(|run| {
+            let bytes: usize = runs.iter().map(|run| run.bytes.len()).sum();
+            (run.last_index, bytes as u64 + page_bytes)
+        });
+        Ok(checked)
     }
 }
 
 impl SegmentView {
     /// Checks the header page of a sealed segment, which nobody writes any more.
-    fn check_page(&self) -> Result<(), ReadError> {
-        let range = 0..HEADER_PAGE as usize;
-        let populated = self.map.populate(range.clone());
-        populated.map_err(|error| Fault::new("reading", &self.path, error))?;
-        let page = Arc::clone(&self.map).slice(range);
+    fn check_page(&self, memory: Option<&LoadMemory>) -> Result<(), ReadError> {
+        let page = self.load(0..HEADER_PAGE, memory)?;
         match SegmentHeader::decode_page(&page, &self.path, None) {
             Ok((header, _)) if header.base_index == self.base_index => Ok(()),
             _ => Err(ReadError::Damaged {

@@ -3,11 +3,13 @@
 //! On the fetch walk; everything here blocks. What is in the page cache is taken from there, through the map. What is not is read past it, into memory of
 //! its own, so that old records cost neither pages nor what they push out. Must not know: who reads, how fast the disk is.
 
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{FrameRun, LogReader, SEEK_BYTES, Walk};
+use super::{FrameRun, LogReader};
 use crate::error::ReadError;
 use crate::fault::Fault;
 use crate::format::FrameHeader;
@@ -44,29 +46,30 @@ impl LogReader {
         run_bytes_max: usize,
         memory: Option<&LoadMemory>,
     ) -> Result<Vec<FrameRun>, ReadError> {
-        let segment = self.segment_of(from)?;
-        let end = segment.end_position();
-        if from > last || from > self.shared.last_index() {
-            return Ok(Vec::new());
-        }
-        let Some(stretch) = stretch_of(&segment, from, end)? else {
-            return Ok(Vec::new());
-        };
         let wanted = Wanted {
             from,
             last,
             run_bytes_max,
         };
-        let range = stretch.entry.position as usize..stretch.until as usize;
-        if let Some(memory) = memory
-            && !segment.map.is_resident(range.clone())
-            && let Some(bytes) = read_past_cache(&segment, &stretch, memory)?
-        {
-            return wanted.cut(&segment, &bytes, stretch.entry);
+        self.load_stretch(&wanted, STRETCH_BYTES, memory)
+    }
+
+    /// [`LogReader::load`] of about `stretch_bytes`, a frame at least.
+    pub(super) fn load_stretch(
+        &self,
+        wanted: &Wanted,
+        stretch_bytes: u64,
+        memory: Option<&LoadMemory>,
+    ) -> Result<Vec<FrameRun>, ReadError> {
+        let segment = self.segment_of(wanted.from)?;
+        let end = segment.end_position();
+        if wanted.from > wanted.last.min(self.shared.last_index()) {
+            return Ok(Vec::new());
         }
-        let populated = segment.map.populate(range.clone());
-        populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
-        let bytes = Arc::clone(&segment.map).slice(range);
+        let Some(stretch) = stretch_of(&segment, wanted.from, end, stretch_bytes) else {
+            return Ok(Vec::new());
+        };
+        let bytes = segment.load(stretch.entry.position..stretch.until, memory)?;
         wanted.cut(&segment, &bytes, stretch.entry)
     }
 
@@ -79,7 +82,7 @@ impl LogReader {
         let entry = near(segment, from, end)?;
         match end <= entry.position + STRETCH_BYTES {
             true => segments.get(behind).map(|next| next.base_index),
-            false => far(segment, &entry, from).map(|far| far.index),
+            false => far(segment, &entry, from, STRETCH_BYTES).map(|far| far.index),
         }
     }
 }
@@ -90,74 +93,70 @@ fn near(segment: &SegmentView, from: u64, end: u64) -> Option<IndexEntry> {
     segment.index.floor(accepts)
 }
 
-/// The last frame in the index behind `from` up to which a stretch may go that begins with `entry`. The index has an entry for each frame of its
+/// The last frame in the index behind `from` up to which a stretch of `bytes` may go that begins with `entry`. The index has an entry for each frame of its
 /// distance or more, so this leaves out little.
-fn far(segment: &SegmentView, entry: &IndexEntry, from: u64) -> Option<IndexEntry> {
-    let limit = entry.position + STRETCH_BYTES;
+fn far(segment: &SegmentView, entry: &IndexEntry, from: u64, bytes: u64) -> Option<IndexEntry> {
+    let limit = entry.position + bytes;
     let far = segment.index.floor(|far| far.position <= limit);
     far.filter(|far| far.index > from)
 }
 
-/// The stretch of `segment`, published up to `end`, that holds the frame `from`.
-fn stretch_of(segment: &SegmentView, from: u64, end: u64) -> Result<Option<Stretch>, ReadError> {
-    let Some(entry) = near(segment, from, end) else {
-        return Ok(None);
+/// The stretch of `segment`, published up to `end`, that holds the frame `from`: of `bytes`, or longer if the index knows no shorter one.
+fn stretch_of(segment: &SegmentView, from: u64, end: u64, bytes: u64) -> Option<Stretch> {
+    let entry = near(segment, from, end)?;
+    let until = if end <= entry.position + bytes {
+        end
+    } else {
+        far(segment, &entry, from, bytes)
+            .or_else(|| segment.index.after(|next| next.index <= from))
+            .map_or(end, |behind| behind.position.min(end))
     };
-    if end <= entry.position + STRETCH_BYTES {
-        return Ok(Some(Stretch { entry, until: end }));
-    }
-    if let Some(far) = far(segment, &entry, from) {
-        let until = far.position;
-        return Ok(Some(Stretch { entry, until }));
-    }
-    // A single frame is longer. Its header tells how long.
-    let headers = entry.position as usize..(entry.position + SEEK_BYTES).min(end) as usize;
-    let populated = segment.map.populate(headers);
-    populated.map_err(|error| Fault::new("reading", &segment.path, error))?;
-    let Some(mut walk) = Walk::to(segment, end, |entry| entry.index <= from) else {
-        return Ok(None);
-    };
-    while walk.index <= from {
-        if walk.next()?.is_none() {
-            return Ok(None);
-        }
-    }
-    let until = walk.position;
-    Ok(Some(Stretch { entry, until }))
+    Some(Stretch { entry, until })
 }
 
-/// The bytes of `stretch`, from the disk; `None` if they do not fit a block, there is none, or it cannot be done.
-fn read_past_cache(
-    segment: &SegmentView,
-    stretch: &Stretch,
-    memory: &LoadMemory,
-) -> Result<Option<Bytes>, ReadError> {
-    let sector = SECTOR_BYTES as u64;
-    let start = stretch.entry.position;
-    let first = start - start % sector;
-    let len = (stretch.until - first).next_multiple_of(sector) as usize;
-    if len > BLOCK_BYTES {
-        return Ok(None);
-    }
-    let Some(mut block) = memory.take() else {
-        return Ok(None);
-    };
-    let buffer = &mut block.bytes_mut()[..len];
-    let read = segment.map.read_past_cache(&segment.path, buffer, first);
-    match read.map_err(|error| Fault::new("reading", &segment.path, error))? {
-        true => {
-            let range = (start - first) as usize..(stretch.until - first) as usize;
-            Ok(Some(block.freeze().slice(range)))
+impl SegmentView {
+    /// The bytes of `range`: out of the page cache, or from the disk into `memory`, or through the page cache. Blocks.
+    pub(super) fn load(
+        &self,
+        range: Range<u64>,
+        memory: Option<&LoadMemory>,
+    ) -> Result<Bytes, ReadError> {
+        let mapped = range.start as usize..range.end as usize;
+        let fault = |error| Fault::new("reading", &self.path, error);
+        if let Some(memory) = memory
+            && !self.map.is_resident(mapped.clone())
+            && let Some(bytes) = self.read_past_cache(range, memory).map_err(fault)?
+        {
+            return Ok(bytes);
         }
-        false => Ok(None),
+        self.map.populate(mapped.clone()).map_err(fault)?;
+        Ok(Arc::clone(&self.map).slice(mapped))
+    }
+
+    /// The bytes of `range`, from the disk; `None` if they do not fit a block, there is none, or it cannot be done.
+    fn read_past_cache(&self, range: Range<u64>, memory: &LoadMemory) -> io::Result<Option<Bytes>> {
+        let sector = SECTOR_BYTES as u64;
+        let first = range.start - range.start % sector;
+        let len = (range.end - first).next_multiple_of(sector) as usize;
+        if len > BLOCK_BYTES {
+            return Ok(None);
+        }
+        let Some(mut block) = memory.take() else {
+            return Ok(None);
+        };
+        let buffer = &mut block.bytes_mut()[..len];
+        let read = self.map.read_past_cache(&self.path, buffer, first)?;
+        let wanted = (range.start - first) as usize..(range.end - first) as usize;
+        Ok(read.then(|| block.freeze().slice(wanted)))
     }
 }
 
 /// What of a stretch is asked for.
-struct Wanted {
-    from: u64,
-    last: u64,
-    run_bytes_max: usize,
+pub(super) struct Wanted {
+    pub(super) from: u64,
+    /// Inclusive.
+    pub(super) last: u64,
+    pub(super) run_bytes_max: usize,
 }
 
 impl Wanted {

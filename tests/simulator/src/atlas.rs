@@ -168,7 +168,7 @@ impl World {
         let mut scrub = Scrub::new(running.reader.clone());
         self.summary.scrubs += 1;
         loop {
-            match scrub.step(SCRUB_BYTES) {
+            match scrub.step(SCRUB_BYTES, None) {
                 Ok(step) if step.done => return,
                 Ok(_) => {}
                 Err(error) if error.is_damage() => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::format::kind;
 use crate::fs::{Fs, RealFs, SimFs, ensure_dir};
+use crate::segment::HEADER_PAGE;
 use crate::{Log, LogIdentity, LogOptions};
 
 const GROUP: u64 = 7;
@@ -124,6 +125,37 @@ fn stretches_from_the_disk_and_from_the_page_cache_are_the_frames_that_were_writ
     }
     assert!(load_all(&reader, None, 1 << 20) == expected);
     assert!(first.map.is_resident(range), "read through the cache");
+}
+
+/// Whose step is far shorter than a block, and than some frames: no more is read at a time than it looks at, for acks wait for the same disk.
+#[test]
+fn search_for_damage_meets_every_frame_in_short_steps_and_leaves_the_page_cache_as_it_is() {
+    const STEP_BYTES: usize = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("log");
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let log = filled(&fs, &dir);
+    let reader = log.reader();
+    let memory = LoadMemory::new(BLOCK_BYTES);
+    let first = Arc::clone(&reader.shared.segments.load()[0]);
+    let frames = SECTOR_BYTES..(3 << 20) + (1 << 19);
+    let_go(fs.as_ref(), &dir);
+    let on_disk_alone = !first.map.is_resident(frames.clone());
+    let mut next = 1;
+    while next <= reader.last_index() {
+        let checked = reader.check_from(next, u64::MAX, STEP_BYTES, Some(&memory));
+        let (last, bytes) = checked.unwrap().unwrap();
+        // The short frames; a long one is read whole, with what lies between it and the index entry before it.
+        let fits = bytes <= STEP_BYTES as u64 + HEADER_PAGE;
+        assert!(fits || last > 3_000, "{bytes} bytes in a step");
+        next = last + 1;
+    }
+    assert_eq!(next, reader.last_index() + 1);
+    if on_disk_alone {
+        assert!(!first.map.is_resident(frames), "read past the cache");
+    }
+    let behind = reader.check_from(next, u64::MAX, STEP_BYTES, None);
+    assert!(behind.unwrap().is_none());
 }
 
 #[test]
