@@ -38,9 +38,10 @@ fn mapped_and_removed(dir: &Path) -> usize {
 }
 
 async fn poll_until(mut holds: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
     within(async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            looks.tick().await;
         }
     })
     .await;

@@ -3,7 +3,6 @@
 //! On the repair and scrub walks; everything here blocks. Must not know: who asks.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
