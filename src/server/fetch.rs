@@ -7,8 +7,10 @@
 mod ahead;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use segment_store::{FrameHeader, FrameRun, HEADER_LEN, LoadMemory, LogReader, ReadError};
+use tokio::time::timeout;
 use transport::{SendError, SendHalf};
 
 use self::ahead::Ahead;
@@ -20,6 +22,9 @@ use crate::wire::{ApiError, FetchFrom, Reply, encode_reply};
 
 /// Most bytes in one reply's body, whatever the client asks for; a single frame may be larger.
 const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Without a leader for so long, several times what an election takes, a replica may be cut off from others that go on. Who waits here for more is sent away.
+const LEADERLESS_MAX: Duration = Duration::from_secs(1);
 
 /// What a client asked for.
 pub(super) struct Fetch {
@@ -231,16 +236,34 @@ impl Cursor {
         }
     }
 
-    /// Waits for the next publication, or for the client to leave.
+    /// Waits for the next publication, for the client to leave, or for so long without a leader that other replicas may know more.
     async fn wait(&self, send: &mut SendHalf) -> Result<(), End> {
         tokio::select! {
             _ = self.watermark.changed(self.next_offset) => {}
             gone = send.stopped() => return Err(End::Gone(gone)),
+            () = cut_off(&self.watermark) => return Err(End::Failed(ApiError::NotLeader { leader: None })),
         }
         if self.watermark.is_closed() {
             return Err(End::Failed(ApiError::UnknownGroup));
         }
         Ok(())
+    }
+}
+
+/// Resolves once this replica has known of no leader for [`LEADERLESS_MAX`].
+async fn cut_off(watermark: &Watermark) {
+    loop {
+        let leader = watermark.leader();
+        let changed = watermark.leader_changed(leader);
+        match leader {
+            Some(_) => _ = changed.await,
+            None if timeout(LEADERLESS_MAX, changed).await.is_err() => return,
+            None => {}
+        }
+        if watermark.is_closed() {
+            // Whoever waits is told that, instead.
+            return std::future::pending().await;
+        }
     }
 }
 

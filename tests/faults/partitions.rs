@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use plimsoll::client::{From, Record, Replica};
+use tokio::time::timeout;
+
 use crate::cluster::Setup;
 use crate::relay::{End, Weather};
 use crate::scene::{Scene, cycles, for_a_while, seed};
+
+/// An upper guard: a test that would hang fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn behind_relays(nodes: u16) -> Scene {
     Scene::start(Setup {
@@ -46,6 +52,33 @@ async fn leader_cut_off_from_all_others_is_replaced_and_acks_nothing() {
         scene.load.wait_for_acks(200).await;
         scene.cluster.relays().heal();
         scene.load.wait_for_acks(100).await;
+    }
+    heal_and_judge(scene).await;
+}
+
+#[tokio::test]
+async fn consumer_of_a_leader_that_is_cut_off_from_the_others_goes_on_at_the_next_one() {
+    let scene = behind_relays(3).await;
+    let admin = scene.client.admin();
+    admin.create_topic("tail", 1, 3).await.unwrap();
+    let leader = async || admin.describe_topic("tail").await.unwrap().partitions[0].leader;
+    let producer = scene.client.producer("tail").build().await.unwrap();
+    for replica in [Replica::Leader, Replica::Any] {
+        let acked = producer.send(Record::value("before")).await.unwrap();
+        let before = acked.await.unwrap().offset;
+        let consumer = scene.client.consumer("tail").replica(replica).follow(true);
+        let consumer = consumer.from(From::Offset(before));
+        let mut consumer = consumer.stream().await.unwrap();
+        assert_eq!(consumer.next().await.unwrap().unwrap().offset(), before);
+
+        let led = leader().await.expect("it acknowledged a record");
+        scene.cluster.relays().isolate(led);
+        let acked = producer.send(Record::value("after")).await.unwrap();
+        let after = acked.await.unwrap().offset;
+        let next = timeout(PATIENCE, consumer.next()).await;
+        let next = next.expect("another leads, and can be reached");
+        assert_eq!(next.unwrap().unwrap().offset(), after, "{replica:?}");
+        scene.cluster.relays().heal();
     }
     heal_and_judge(scene).await;
 }
