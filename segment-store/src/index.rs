@@ -71,15 +71,20 @@ impl SparseIndex {
 
     /// The last entry that `accepts`, which must hold for a prefix of the entries.
     pub(crate) fn floor(&self, accepts: impl Fn(&IndexEntry) -> bool) -> Option<IndexEntry> {
-        let count = self.slots[..self.len()].partition_point(|slot| accepts(&slot.load()));
+        let count = self.count(accepts);
         count.checked_sub(1).map(|at| self.slots[at].load())
     }
 
     /// The first entry that does not fulfil `accepts`, which must hold for a prefix of the entries.
     pub(crate) fn after(&self, accepts: impl Fn(&IndexEntry) -> bool) -> Option<IndexEntry> {
-        let slots = &self.slots[..self.len()];
-        let count = slots.partition_point(|slot| accepts(&slot.load()));
-        slots.get(count).map(Slot::load)
+        let len = self.len();
+        let count = self.count(accepts);
+        (count < len).then(|| self.slots[count].load())
+    }
+
+    /// How many entries `accepts` holds for.
+    fn count(&self, accepts: impl Fn(&IndexEntry) -> bool) -> usize {
+        self.slots[..self.len()].partition_point(|slot| accepts(&slot.load()))
     }
 
     /// A copy of the entries.

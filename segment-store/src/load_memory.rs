@@ -1,6 +1,6 @@
 //! Memory that frames are read into from the disk, past the page cache. Owns the blocks, and the limit on them.
 //!
-//! On the fetch walk, where a log is cold. A block is in use until the last slice of it is dropped, which may be when the other end of a
+//! On the fetch and scrub walks, where a log is cold. A block is in use until the last slice of it is dropped, which may be when the other end of a
 //! connection has acknowledged it. Must not know files, frames, who reads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

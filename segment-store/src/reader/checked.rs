@@ -76,7 +76,6 @@ impl LogReader {
         bytes_max: usize,
         memory: Option<&LoadMemory>,
     ) -> Result<Option<(u64, u64)>, ReadError> {
-        // The segment is held until the bytes have been read, so that its file is not used again meanwhile.
         let segment = self.segment_of(from)?;
         let mut page_bytes = 0;
         let is_tail = {
@@ -93,11 +92,9 @@ impl LogReader {
             run_bytes_max: usize::MAX,
         };
         let runs = self.load_stretch(&wanted, bytes_max as u64, memory)?;
-        let checked = runs.last().map(|run| {
-            let bytes: usize = runs.iter().map(|run| run.bytes.len()).sum();
-            (run.last_index, bytes as u64 + page_bytes)
-        });
-        Ok(checked)
+        // One, however long it is.
+        let checked = runs.last();
+        Ok(checked.map(|run| (run.last_index, run.bytes.len() as u64 + page_bytes)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading what may not be in memory: a stretch of a log at a time, checked in every respect.
 //!
-//! On the fetch walk; everything here blocks. What is in the page cache is taken from there, through the map. What is not is read past it, into memory of
+//! On the fetch and scrub walks; everything here blocks. What is in the page cache is taken from there, through the map. What is not is read past it, into memory of
 //! its own, so that old records cost neither pages nor what they push out. Must not know: who reads, how fast the disk is.
 
 use std::io;
@@ -61,6 +61,7 @@ impl LogReader {
         stretch_bytes: u64,
         memory: Option<&LoadMemory>,
     ) -> Result<Vec<FrameRun>, ReadError> {
+        // Held until the bytes have been read, so that its file is not used again meanwhile.
         let segment = self.segment_of(wanted.from)?;
         let end = segment.end_position();
         if wanted.from > wanted.last.min(self.shared.last_index()) {

@@ -1,6 +1,6 @@
 //! Tests of stretches: from the disk and from the page cache alike, whole, in order, bounded, and never a frame that is not what was written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::format::kind;
@@ -59,6 +59,15 @@ fn filled(fs: &Arc<dyn Fs>, dir: &Path) -> Log {
     log
 }
 
+/// The same on a real disk, in a folder that is kept as long as the first of these.
+fn on_disk() -> (tempfile::TempDir, PathBuf, Arc<dyn Fs>, Log) {
+    let keep = tempfile::tempdir().unwrap();
+    let dir = keep.path().join("log");
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let log = filled(&fs, &dir);
+    (keep, dir, fs, log)
+}
+
 /// Has nothing of the log in the page cache, as far as the file system keeps it elsewhere.
 fn let_go(fs: &dyn Fs, dir: &Path) {
     for name in fs.list(dir).unwrap() {
@@ -105,10 +114,7 @@ fn read_all(reader: &LogReader) -> Vec<u8> {
 
 #[test]
 fn stretches_from_the_disk_and_from_the_page_cache_are_the_frames_that_were_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("log");
-    let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let log = filled(&fs, &dir);
+    let (_keep, dir, fs, log) = on_disk();
     let reader = log.reader();
     let expected = read_all(&reader);
     let memory = LoadMemory::new(2 * BLOCK_BYTES);
@@ -131,10 +137,7 @@ fn stretches_from_the_disk_and_from_the_page_cache_are_the_frames_that_were_writ
 #[test]
 fn search_for_damage_meets_every_frame_in_short_steps_and_leaves_the_page_cache_as_it_is() {
     const STEP_BYTES: usize = 100_000;
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("log");
-    let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let log = filled(&fs, &dir);
+    let (_keep, dir, fs, log) = on_disk();
     let reader = log.reader();
     let memory = LoadMemory::new(BLOCK_BYTES);
     let first = Arc::clone(&reader.shared.segments.load()[0]);
@@ -160,10 +163,7 @@ fn search_for_damage_meets_every_frame_in_short_steps_and_leaves_the_page_cache_
 
 #[test]
 fn a_load_goes_through_the_page_cache_when_the_memory_is_used_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("log");
-    let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let log = filled(&fs, &dir);
+    let (_keep, dir, fs, log) = on_disk();
     let reader = log.reader();
     let memory = LoadMemory::new(BLOCK_BYTES);
     let block = memory.take().unwrap();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use transport::{Connection, ConnectionLost};
 
 /// Silence of a leader that owes an ack, after which the other nodes are asked who leads.
-pub(super) const SUSPECT_AFTER: Duration = Duration::from_millis(200);
+const SUSPECT_AFTER: Duration = Duration::from_millis(200);
 
 /// A leader that owes an ack, and the connection to it.
 pub(super) struct Doubt {
